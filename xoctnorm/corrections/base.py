@@ -1,0 +1,36 @@
+"""What every correction is."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any, ClassVar
+
+import xarray as xr
+
+from xoctnorm.volume import PlanesT, Volume
+
+
+class Correction:
+    """A step of normalization: a frozen dataclass whose fields are its parameters.
+
+    `fit` reads one volume and returns what it finds; `apply` appends what follows from that to the
+    transfers of planes, which may be those of another volume and of several at once.
+    """
+
+    name: ClassVar[str]
+
+    def problems(self) -> list[str]:
+        """Parameters out of their range, a sentence each."""
+        raise NotImplementedError
+
+    def fit(self, volume: Volume) -> tuple[xr.Dataset, list[str]]:
+        """Fitted numbers, and what the user should be warned of."""
+        raise NotImplementedError
+
+    def apply(self, planes: PlanesT, fitted: xr.Dataset) -> PlanesT:
+        """Read the planes through this correction."""
+        raise NotImplementedError
+
+    def parameters(self) -> dict[str, Any]:
+        """Fields and their values."""
+        return asdict(self)  # type: ignore[call-overload,no-any-return]

@@ -1,0 +1,117 @@
+"""Drift between sections by matching the histogram of every section to that of the volume."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from xoctnorm.checks import integer_problems, number_problems
+from xoctnorm.corrections.base import Correction
+from xoctnorm.errors import listed
+from xoctnorm.kernels.histograms import bin_centers, histogram, match_histogram, matching_table
+from xoctnorm.statistics import by_section
+from xoctnorm.volume import Plane, PlanesT, Transfer, Volume
+
+# A section, or a volume, with fewer counted voxels is left alone.
+FEWEST_VOXELS = 500
+
+
+@dataclass(frozen=True)
+class HistogramMatch(Correction):
+    """Map intensities so that the histogram of every section becomes that of the whole volume.
+
+    Parameters
+    ----------
+    n_bins
+        Number of equal bins up to 1, at least 2.
+    tissue_threshold
+        Voxels at or below it are neither counted nor changed; below 1.
+    strength
+        0 leaves the volume alone, 1 maps fully.
+    """
+
+    n_bins: int = 512
+    tissue_threshold: float = 0.0
+    strength: float = 1.0
+    name: ClassVar[str] = "histogram"
+
+    def problems(self) -> list[str]:
+        """See `Correction.problems`."""
+        found = [
+            *integer_problems("n_bins", self.n_bins, 2),
+            *number_problems("tissue_threshold", self.tissue_threshold, -np.inf),
+            *number_problems("strength", self.strength, 0, 1),
+        ]
+        if not found and self.tissue_threshold >= 1:
+            found.append(f"tissue_threshold={self.tissue_threshold!r}: needs a number below 1, where the bins end")
+        return found
+
+    def fit(self, volume: Volume) -> tuple[xr.Dataset, list[str]]:
+        """Find the table of every section; one read, none where there is one section."""
+        sections = volume.sections
+        centers = bin_centers(self.n_bins, self.tissue_threshold)
+        tables = np.full((len(sections), self.n_bins), np.nan)
+        if len(sections) > 1:
+            counts = [
+                sum(histogram(plane, self.n_bins, self.tissue_threshold) for plane in planes)
+                for planes in by_section(volume.planes(), sections.index)
+            ]
+            tables = section_tables(np.array(counts), centers)
+        fitted = xr.Dataset(
+            {"matched_intensity": (("section_label", "bin"), tables)}, coords={"bin_center": ("bin", centers)}
+        )
+        alone = [sections.labels[row] for row in np.flatnonzero(np.isnan(tables[:, 0]))]
+        if not alone or len(sections) == 1:
+            return fitted, []
+        return fitted, [
+            f"section {listed(alone)}: fewer than {FEWEST_VOXELS} voxels between tissue_threshold="
+            f"{self.tissue_threshold:g} and 1 in it, or in the volume, so it is not matched"
+        ]
+
+    def apply(self, planes: PlanesT, fitted: xr.Dataset) -> PlanesT:
+        """Map every plane by the table of its section."""
+        tables = fitted["matched_intensity"]
+        # A table for every section of every volume, one under the other, and its row for every plane.
+        further = [dim for dim in tables.dims if dim not in ("section_label", "bin")]
+        tables = tables.transpose(*further, "section_label", "bin")
+        first_row = np.arange(0, np.prod(tables.shape[:-1], dtype=int), tables.sizes["section_label"])
+        rows = xr.Variable(further, first_row.reshape(tables.shape[:-2])) + fitted["section_index"].variable
+        mapping = partial(
+            match_by_row,
+            tables=tables.to_numpy().reshape(-1, tables.sizes["bin"]),
+            centers=fitted["bin_center"].to_numpy(),
+            tissue_threshold=self.tissue_threshold,
+            strength=self.strength,
+        )
+        return planes.through(Transfer(mapping, (rows,)))
+
+
+def section_tables(counts: NDArray[np.int64], centers: Plane) -> NDArray[np.float64]:
+    """Tables `(section, bin)` that match the counts of every section to their sum; NaN: left alone."""
+    reference = counts.sum(axis=0)
+    tables = np.full(counts.shape, np.nan)
+    if reference.sum() >= FEWEST_VOXELS:
+        for row in np.flatnonzero(counts.sum(axis=1) >= FEWEST_VOXELS):
+            tables[row] = matching_table(counts[row], reference, centers)
+    return tables
+
+
+def match_by_row(
+    plane: Plane,
+    row: int,
+    *,
+    tables: NDArray[np.float64],
+    centers: Plane,
+    tissue_threshold: float,
+    strength: float,
+) -> Plane:
+    """Map a plane by one row of the tables; leave it alone where the row is NaN."""
+    table = tables[row]
+    if np.isnan(table[0]):
+        return plane
+    return match_histogram(plane, table, centers, tissue_threshold, strength)

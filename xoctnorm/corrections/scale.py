@@ -1,0 +1,105 @@
+"""Drift between sections by percentile scaling."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from xoctnorm.checks import number_problems
+from xoctnorm.corrections.base import Correction
+from xoctnorm.errors import listed
+from xoctnorm.kernels.background import multiply, percentile
+from xoctnorm.kernels.smoothing import factors_to_median, smooth_where_present
+from xoctnorm.statistics import by_section
+from xoctnorm.volume import Plane, PlanesT, Transfer, Volume
+
+# A section with fewer voxels above 0 has no metric of its own.
+FEWEST_VOXELS = 500
+
+
+@dataclass(frozen=True)
+class PercentileScale(Correction):
+    """Bring the smoothed percentile of every section to the median over sections, by one factor each.
+
+    Parameters
+    ----------
+    smooth_sigma
+        Standard deviation of the Gaussian over sections, in sections.
+    percentile
+        Percentile, 0 to 100, of the voxels of a section above 0.
+    min_scale, max_scale
+        Smallest and largest factor.
+    strength
+        0 leaves the volume alone, 1 applies the whole factor.
+    """
+
+    smooth_sigma: float = 10.0
+    percentile: float = 80.0
+    min_scale: float = 0.5
+    max_scale: float = 2.0
+    strength: float = 1.0
+    name: ClassVar[str] = "scale"
+
+    def problems(self) -> list[str]:
+        """See `Correction.problems`."""
+        found = [
+            *number_problems("smooth_sigma", self.smooth_sigma, 0),
+            *number_problems("percentile", self.percentile, 0, 100),
+            *number_problems("min_scale", self.min_scale, 0, open_low=True),
+            *number_problems("max_scale", self.max_scale, 0, open_low=True),
+            *number_problems("strength", self.strength, 0, 1),
+        ]
+        if not found and self.min_scale > self.max_scale:
+            found.append(f"min_scale={self.min_scale!r} is above max_scale={self.max_scale!r}")
+        return found
+
+    def fit(self, volume: Volume) -> tuple[xr.Dataset, list[str]]:
+        """Find the factor of every section; one read, none where there is one section."""
+        sections = volume.sections
+        metric = np.full(len(sections), np.nan)
+        smoothed, factors = metric, np.ones(len(sections), np.float32)
+        if len(sections) > 1:
+            metric = np.array(
+                [
+                    section_metric((plane[plane > 0] for plane in planes), self.percentile)
+                    for planes in by_section(volume.planes(), sections.index)
+                ]
+            )
+            smoothed = smooth_where_present(metric, sections.position, self.smooth_sigma)
+            full = factors_to_median(smoothed, self.min_scale, self.max_scale)
+            factors = blend(full, self.strength).astype(np.float32)
+        fitted = xr.Dataset(
+            {
+                "metric": ("section_label", metric),
+                "smoothed_metric": ("section_label", smoothed),
+                "scale_factor": volume.per_plane(factors[sections.index]),
+            }
+        )
+        few = [sections.labels[row] for row in np.flatnonzero(metric == 0)]
+        notes = list(sections.notes)
+        if few:
+            notes.append(
+                f"section {listed(few)}: fewer than {FEWEST_VOXELS} voxels above 0, so its factor follows from "
+                "the sections around it"
+            )
+        return fitted, notes
+
+    def apply(self, planes: PlanesT, fitted: xr.Dataset) -> PlanesT:
+        """Multiply every plane by its factor."""
+        return planes.through(Transfer(multiply, (fitted["scale_factor"].variable,)))
+
+
+def blend(factors: NDArray[np.float64], strength: float) -> NDArray[np.float64]:
+    """Factors that act with a strength from 0 (not at all) to 1 (fully, to the bit)."""
+    return factors if strength == 1 else 1 + strength * (factors - 1)
+
+
+def section_metric(parts: Iterable[Plane], q: float) -> float:
+    """Percentile of all values of a section; 0, which means missing, of fewer than 500."""
+    values = np.concatenate([np.empty(0, np.float32), *parts])
+    return float(percentile(values, q)) if values.size >= FEWEST_VOXELS else 0.0

@@ -1,0 +1,92 @@
+"""Jitter from plane to plane: the mean over tissue of every plane is brought to its smooth trend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from xoctnorm.checks import integer_problems, number_problems
+from xoctnorm.corrections.base import Correction
+from xoctnorm.errors import listed
+from xoctnorm.kernels.background import Plane, multiply, present
+from xoctnorm.kernels.smoothing import profile_gains
+from xoctnorm.volume import Planes, PlanesT, Transfer, Volume
+
+
+@dataclass(frozen=True)
+class ZProfile(Correction):
+    """Multiply every plane so that its mean over tissue lies on the profile smoothed along z.
+
+    Parameters
+    ----------
+    sigma
+        Standard deviation of the Gaussian along z, in planes; 0 leaves the volume alone.
+    min_tissue_voxels
+        A plane with fewer voxels of tissue is left alone.
+    """
+
+    sigma: float = 2.0
+    min_tissue_voxels: int = 100
+    name: ClassVar[str] = "zprofile"
+
+    def problems(self) -> list[str]:
+        """See `Correction.problems`."""
+        return [
+            *number_problems("sigma", self.sigma, 0),
+            *integer_problems("min_tissue_voxels", self.min_tissue_voxels, 0),
+        ]
+
+    def fit(self, volume: Volume) -> tuple[xr.Dataset, list[str]]:
+        """Find the gain of every plane; one read."""
+        means = np.array(
+            [tissue_mean(plane, tissue, self.min_tissue_voxels) for plane, tissue in _planes_and_tissue(volume)]
+        )
+        smoothed, gains = profile_gains(means, self.sigma)
+        fitted = xr.Dataset(
+            {
+                "zprofile_mean": volume.per_plane(means),
+                "zprofile_smoothed": volume.per_plane(smoothed),
+                "zprofile_gain": volume.per_plane(gains),
+            }
+        )
+        return fitted, self._notes(means)
+
+    def _notes(self, means: NDArray[np.float64]) -> list[str]:
+        alone = np.flatnonzero(np.isnan(means))
+        if len(means) - len(alone) < 3:
+            return [
+                f"fewer than 3 planes have {self.min_tissue_voxels} voxels of tissue: there is no profile along z "
+                "to smooth, and all planes are left alone"
+            ]
+        if alone.size:
+            return [
+                f"plane {listed(alone)}: fewer than {self.min_tissue_voxels} voxels of tissue, so its gain along z is 1"
+            ]
+        return []
+
+    def apply(self, planes: PlanesT, fitted: xr.Dataset) -> PlanesT:
+        """Multiply every plane by its gain."""
+        return planes.through(Transfer(multiply, (fitted["zprofile_gain"].variable,)))
+
+
+def _planes_and_tissue(volume: Volume) -> Iterator[tuple[Plane, NDArray[np.bool_]]]:
+    """Every plane and its tissue: the mask that the user gave, else what is neither agarose nor empty."""
+    if volume.tissue is not None:
+        masks = Planes(volume.tissue).raw_planes()
+        for plane, mask in zip(volume.planes(), masks, strict=True):
+            yield plane, mask.astype(bool, copy=False)
+    else:
+        assert volume.agarose is not None
+        for plane in volume.planes():
+            yield plane, ~volume.agarose & (plane != 0)
+
+
+def tissue_mean(plane: Plane, tissue: NDArray[np.bool_], min_voxels: int) -> float:
+    """Mean of a plane over the present voxels of its tissue; NaN, which means missing, with too few."""
+    values = present(plane[tissue])
+    return float(values.mean(dtype=np.float64)) if values.size >= max(min_voxels, 1) else float("nan")

@@ -1,0 +1,226 @@
+"""Fit corrections to a labelled volume: from a DataArray to the small Dataset that keeps every fitted number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from xoctnorm import provenance
+from xoctnorm.checks import coverage_problems, mask_problems, volume_problems
+from xoctnorm.corrections import Background, Correction, HistogramMatch, PercentileScale
+from xoctnorm.errors import InputError, collecting, raise_problems, warn
+from xoctnorm.metadata import describe
+from xoctnorm.sections import ADD_SECTIONS, Sections, find_sections, plane_dims
+from xoctnorm.statistics import Survey, survey
+from xoctnorm.volume import Planes, Volume, extra_dims, volume_dims
+
+Mask = xr.DataArray | NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Call:
+    """What the user called, with all parameters, for messages and for the record."""
+
+    method: str
+    parameters: Mapping[str, Any]
+
+
+def fit(
+    da: xr.DataArray,
+    corrections: Sequence[Correction],
+    call: Call,
+    *,
+    section: str,
+    agarose_mask: Mask | None = None,
+    tissue_mask: Mask | None = None,
+    problems: Sequence[str] = (),
+    notes: Sequence[str] = (),
+) -> xr.Dataset:
+    """Fit corrections to a volume, each to what the earlier ones leave, and describe what was found.
+
+    Further dims of the volume are fitted one by one. `problems` and `notes` are those that the caller
+    knows of: problems are raised with those found here, notes become warnings and part of the record.
+    """
+    sections, masks = _check(da, call, section, agarose_mask, tissue_mask, problems)
+    notes = [*notes, *_notes(da, corrections, sections)]
+    further = extra_dims(da, section)
+    sizes = tuple(da.sizes[dim] for dim in further)
+    parts, digest = [], 0
+    for number, place in enumerate(np.ndindex(sizes)):
+        at = dict(zip(further, place, strict=True))
+        where = "".join(f"{dim} {index}: " for dim, index in at.items())
+        try:
+            data = da.variable.transpose(*volume_dims(da, section)).isel(at)
+            first = first_read(data, call, number)
+            volume = Volume(
+                data,
+                sections=sections,
+                survey=first,
+                agarose=_agarose_part(masks.get("agarose_mask"), at),
+                tissue=_tissue_part(masks.get("mask"), at, data.dims),
+            )
+            part, part_notes = _fit_volume(volume, corrections)
+        except InputError as error:
+            raise InputError(call.method, [where + problem for problem in error.problems]) from None
+        parts.append(part)
+        notes += [where + note for note in part_notes]
+        digest = (digest + first.digest) % 2**64
+
+    fitted = _stack(parts, further, sizes)
+    step = provenance.new_step(
+        call.method,
+        call.parameters,
+        [{"name": c.name, "parameters": c.parameters()} for c in corrections],
+        provenance.identity(da, digest),
+        notes,
+    )
+    step["section"] = {"name": section, "dims": list(plane_dims(da, section)), "explicit": sections.explicit}
+    for note in notes:
+        warn(note)
+    return _labelled(fitted, da, sections, step)
+
+
+def first_read(data: xr.Variable, call: Call, number: int = 0) -> Survey:
+    """Read volume `number` of those with the same planes once, and refuse what cannot be corrected."""
+    first = survey(Planes(data).raw_planes(), number * int(np.prod(data.shape)))
+    raise_problems(call.method, first.problems())
+    return first
+
+
+def _check(
+    da: xr.DataArray,
+    call: Call,
+    section: str,
+    agarose_mask: Mask | None,
+    tissue_mask: Mask | None,
+    problems: Sequence[str],
+) -> tuple[Sections, dict[str, xr.DataArray]]:
+    """Sections and labelled masks; or one error with everything that metadata tell to be wrong."""
+    found = volume_problems(da)
+    if found:
+        raise_problems(call.method, [*problems, *found])
+    found += problems
+    sections = None
+    with collecting(found):
+        sections = find_sections(da, section)
+    masks = {}
+    planes = plane_dims(da, section)
+    wanted = (("agarose_mask", agarose_mask, ("y", "x")), ("mask", tissue_mask, (*planes, "y", "x")))
+    for name, mask, dims in wanted:
+        if mask is None:
+            continue
+        with collecting(found):
+            masks[name] = labelled_mask(name, mask, da, dims)
+            if name == "agarose_mask":
+                raise_problems(name, coverage_problems(name, masks[name].to_numpy()))
+    raise_problems(call.method, found)
+    assert sections is not None
+    return sections, masks
+
+
+def labelled_mask(name: str, mask: Mask, da: xr.DataArray, dims: tuple[str, ...]) -> xr.DataArray:
+    """Give a plain mask the dims of the volume that it must have, and check that it fits."""
+    if not isinstance(mask, xr.DataArray):
+        ordered = dims if len(dims) == 2 else tuple(str(dim) for dim in da.dims if dim in dims)
+        array = np.asarray(mask)
+        if array.ndim != len(ordered):
+            raise_problems(name, [f"{name} has shape {array.shape}: a plain array needs the dims {ordered}"])
+        mask = xr.DataArray(array, dims=ordered)
+    raise_problems(name, mask_problems(name, mask, da, dims))
+    return mask
+
+
+def _notes(da: xr.DataArray, corrections: Sequence[Correction], sections: Sections) -> list[str]:
+    """What the user should know before anything is read."""
+    notes = []
+    between = [c for c in corrections if isinstance(c, PercentileScale | HistogramMatch)]
+    if between and not sections.explicit:
+        notes.append(
+            "the volume has no coordinate 'section', so it is one section and nothing is corrected between "
+            f"sections: {ADD_SECTIONS}"
+        )
+    done = [c["name"] for step in provenance.steps_of(da.attrs) for c in step["corrections"]]
+    if Background.name in done and any(isinstance(c, Background) for c in corrections):
+        notes.append(
+            "the volume is already normalized, as its record says: normalizing it again cuts off more of it; "
+            "was the raw volume meant?"
+        )
+    return notes
+
+
+def _fit_volume(volume: Volume, corrections: Sequence[Correction]) -> tuple[xr.Dataset, list[str]]:
+    fitted, notes = xr.Dataset({"section_index": volume.per_plane(volume.sections.index)}), []
+    for correction in corrections:
+        part, part_notes = correction.fit(volume)
+        fitted = fitted.assign(part.variables)
+        notes += part_notes
+        if "agarose_mask" in part:
+            volume = replace(volume, agarose=part["agarose_mask"].to_numpy())
+        volume = correction.apply(volume, fitted)
+    return fitted, notes
+
+
+def _agarose_part(mask: xr.DataArray | None, at: Mapping[str, int]) -> NDArray[np.bool_] | None:
+    if mask is None:
+        return None
+    part: NDArray[np.bool_] = mask.isel({d: i for d, i in at.items() if d in mask.dims}).transpose("y", "x").to_numpy()
+    return part
+
+
+def _tissue_part(mask: xr.DataArray | None, at: Mapping[str, int], dims: tuple[Any, ...]) -> xr.Variable | None:
+    if mask is None:
+        return None
+    return mask.variable.isel({d: i for d, i in at.items() if d in mask.dims}).transpose(*dims)
+
+
+def _stack(parts: Sequence[xr.Dataset], further: tuple[str, ...], sizes: tuple[int, ...]) -> xr.Dataset:
+    """One Dataset of those of all volumes: fitted numbers get the further dims, structure does not."""
+    first = parts[0]
+    if not further:
+        return first.set_coords([name for name in ("bin_center", "section_index") if name in first])
+    structure = {name: first[name].variable for name in ("bin_center", "section_index") if name in first}
+    fitted = {}
+    for name in first.variables:
+        if name not in structure:
+            values = np.stack([part[name].to_numpy() for part in parts])
+            one = first[name]
+            fitted[name] = ((*further, *one.dims), values.reshape(*sizes, *one.shape))
+    return xr.Dataset(fitted, coords=structure)
+
+
+def _labelled(fitted: xr.Dataset, da: xr.DataArray, sections: Sections, step: Mapping[str, Any]) -> xr.Dataset:
+    """Add coordinates, the table of sections, units and the record."""
+    labels = sections.label_values()
+    coords: dict[str, Any] = {
+        "section_label": ("section_label", labels),
+        "first_plane": ("section_label", sections.first_plane),
+        "n_planes": ("section_label", sections.n_planes),
+    }
+    for dim in fitted.dims:
+        if dim in da.coords and not isinstance(da.indexes.get(dim), pd.MultiIndex):
+            coord = da.coords[dim]
+            coords[str(dim)] = (dim, coord.to_numpy(), _writable(coord.attrs))
+    name = step["section"]["name"]
+    if sections.explicit and name not in da.dims:
+        coords[name] = ("z", labels[sections.index])
+    described = describe(fitted.assign_coords(coords), da.attrs.get("units"))
+    described.attrs = {
+        "history": provenance.history_line(step),
+        provenance.ATTRIBUTE: provenance.record([step]),
+    }
+    return described
+
+
+def _writable(attrs: Mapping[Any, Any]) -> dict[str, Any]:
+    """Attributes of a coordinate that every file format takes."""
+    return {
+        str(name): value
+        for name, value in attrs.items()
+        if isinstance(value, str | int | float | np.number) and not isinstance(value, bool)
+    }

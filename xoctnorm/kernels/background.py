@@ -1,0 +1,60 @@
+"""Floor and cap of a plane, and their removal."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Plane = NDArray[np.float32]
+Number = float | np.floating
+
+
+def present(values: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Values that are not NaN; the array itself, without a copy, where there are none."""
+    missing = np.isnan(values)
+    return values[~missing] if missing.any() else values
+
+
+def percentile(values: Plane, q: float) -> np.float32:
+    """Percentile `q` (0 to 100) of the present values, linearly interpolated; NaN of nothing."""
+    values = present(values)
+    return np.float32(np.percentile(values, q)) if values.size else np.float32(np.nan)
+
+
+def plane_thresholds(
+    plane: Plane, agarose: NDArray[np.bool_], percentile_max: float, min_pixels: int = 1
+) -> tuple[np.float32, np.float32]:
+    """Floor and cap of one plane.
+
+    The cap is percentile `percentile_max` of the plane, the floor the median of the capped plane
+    over agarose: NaN with fewer than `min_pixels` present pixels of agarose.
+    """
+    cap = percentile(plane, percentile_max)
+    floor_pixels = present(plane[agarose])
+    if floor_pixels.size < max(min_pixels, 1):
+        return np.float32(np.nan), cap
+    return np.float32(np.median(np.minimum(floor_pixels, cap))), cap
+
+
+def remove_background(plane: Plane, floor: Number, cap: Number, divisor: Number) -> Plane:
+    """Clip a plane to floor and cap, subtract the floor and divide, in place.
+
+    An unknown floor (NaN) is not subtracted: such a plane is capped at its cap and cut off at 0.
+    """
+    subtracted = np.float32(0 if np.isnan(floor) else floor)
+    np.minimum(plane, np.float32(cap), out=plane)
+    np.maximum(plane, subtracted, out=plane)
+    plane -= subtracted
+    plane /= np.float32(divisor)
+    return plane
+
+
+def multiply(plane: Plane, factor: Number) -> Plane:
+    """Multiply a plane by one factor, in place."""
+    plane *= np.float32(factor)
+    return plane
+
+
+def clip_to_unit(plane: Plane) -> Plane:
+    """Clip a plane to 0…1, in place."""
+    return np.clip(plane, np.float32(0), np.float32(1), out=plane)

@@ -1,0 +1,68 @@
+"""The mean projection along z and the agarose mask of the reference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+
+class MeanProjection:
+    """Running mean along z, summed in float64 in plane order, so that chunks cannot change it.
+
+    The mean is rounded to float32 for floating input narrower than float64 and is float64 otherwise.
+    It is NaN where no plane has data.
+    """
+
+    def __init__(self, shape: tuple[int, int], dtype: np.dtype[np.generic]) -> None:
+        self._sum = np.zeros(shape)
+        self._missing: NDArray[np.int64] | None = None
+        self._n_planes = 0
+        narrow = dtype.kind == "f" and dtype.itemsize < 8
+        self._dtype = np.dtype(np.float32 if narrow else np.float64)
+
+    def add(self, plane: NDArray[Any]) -> None:
+        """Add the next plane."""
+        self._n_planes += 1
+        missing = np.isnan(plane) if plane.dtype.kind == "f" else None
+        if missing is None or not missing.any():
+            self._sum += plane
+            return
+        if self._missing is None:
+            self._missing = np.zeros(self._sum.shape, np.int64)
+        self._missing += missing
+        self._sum += np.where(missing, 0, plane)
+
+    def mean(self) -> NDArray[np.floating]:
+        """Mean of all planes so far."""
+        if self._missing is None:
+            return (self._sum / self._n_planes).astype(self._dtype)
+        n_present = self._n_planes - self._missing
+        mean = np.full(self._sum.shape, np.nan)
+        np.divide(self._sum, n_present, out=mean, where=n_present > 0)
+        return mean.astype(self._dtype)
+
+
+def otsu_agarose_mask(mean: NDArray[np.floating], smoothing_sigma: float) -> tuple[NDArray[np.bool_], float]:
+    """Agarose mask `(y, x)` and Otsu's threshold (256 bins) of a mean projection.
+
+    The projection is smoothed by a Gaussian (reflecting edges, cut at 4 sigma); the threshold is
+    found over the smoothed pixels whose unsmoothed mean is above 0. Pixels without data take no
+    part in the smoothing. The threshold is NaN, and the mask empty, without any pixel above 0.
+    """
+    from skimage.filters import threshold_otsu
+
+    missing = np.isnan(mean)
+    if missing.any():
+        weight = ndimage.gaussian_filter((~missing).astype(mean.dtype), smoothing_sigma)
+        smooth = ndimage.gaussian_filter(np.where(missing, 0, mean), smoothing_sigma)
+        smooth = np.divide(smooth, weight, out=np.full_like(smooth, np.nan), where=~missing)
+    else:
+        smooth = ndimage.gaussian_filter(mean, smoothing_sigma)
+    candidates = mean > 0
+    if not candidates.any():
+        return np.zeros(mean.shape, bool), float("nan")
+    threshold = threshold_otsu(smooth[candidates])
+    return (smooth < threshold) & candidates, float(threshold)

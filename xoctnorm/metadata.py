@@ -1,0 +1,53 @@
+"""Names, units and meaning of everything that is fitted, for results and for files."""
+
+from __future__ import annotations
+
+import xarray as xr
+
+from xoctnorm.provenance import SOURCE
+
+# What a result carries as coordinates; the rest of a correction stays in the correction.
+ATTACHED = (
+    "agarose_mask",
+    "otsu_threshold",
+    "background_threshold",
+    "clip_threshold",
+    "divisor",
+    "scale_factor",
+    "zprofile_gain",
+)
+
+_INPUT = "units of the input"
+_LONG_NAMES = {
+    "agarose_mask": ("agarose around the tissue", "1"),
+    "otsu_threshold": ("Otsu threshold of the smoothed mean projection", _INPUT),
+    "background_threshold": ("agarose median of the plane, which becomes 0", _INPUT),
+    "clip_threshold": ("percentile cap of the plane", _INPUT),
+    "divisor": ("span from background to clip threshold that becomes 1", _INPUT),
+    "scale_factor": ("multiplicative drift correction of the plane", "1"),
+    "zprofile_gain": ("gain of the plane that smooths the profile along z", "1"),
+    "metric": ("intensity percentile of the voxels of the section above 0", "1"),
+    "smoothed_metric": ("intensity percentile smoothed over sections", "1"),
+    "bin_center": ("centre of the histogram bin", "1"),
+    "matched_intensity": ("intensity that the bin centre is mapped to", "1"),
+    "zprofile_mean": ("mean over tissue of the plane", "1"),
+    "zprofile_smoothed": ("mean over tissue of the plane, smoothed along z", "1"),
+    "section_label": ("label of the section", "1"),
+    "section_index": ("row of the section in the tables", "1"),
+    "first_plane": ("first plane of the section", "1"),
+    "n_planes": ("number of planes of the section", "1"),
+}
+
+
+def describe(ds: xr.Dataset, input_units: object) -> xr.Dataset:
+    """Give every fitted variable its long name, its units, and the mark that it is ours."""
+    for name, variable in ds.variables.items():
+        if name not in _LONG_NAMES:
+            continue
+        long_name, units = _LONG_NAMES[str(name)]
+        variable.attrs = {"long_name": long_name, "source": SOURCE}
+        if units == _INPUT:
+            variable.attrs["units"] = "1" if input_units is None else str(input_units)
+        elif variable.dtype.kind not in "UO":
+            variable.attrs["units"] = units
+    return ds

@@ -1,0 +1,375 @@
+"""The five functions of the reference on plain arrays `(z, y, x)`.
+
+Names, signatures, defaults and return values are those of `linumpy.intensity.normalization`: who uses
+that changes one import. They work in memory and in float32, know sections only by equal division, and
+keep the reference's behaviour where it is weak; the accessor does better. Inputs may have any real dtype
+but bool, any strides, may be read-only, and are never written to. NaN means "no data": it is left out of
+every statistic and stays NaN.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from xoctnorm.checks import integer_problems, number_problems
+from xoctnorm.corrections import Background, HistogramMatch, OtsuMask, PercentileScale
+from xoctnorm.corrections.histogram import match_by_row, section_tables
+from xoctnorm.corrections.scale import section_metric
+from xoctnorm.corrections.zprofile import tissue_mean
+from xoctnorm.errors import OctnormWarning, raise_problems
+from xoctnorm.kernels.background import multiply, plane_thresholds, remove_background
+from xoctnorm.kernels.histograms import bin_centers, histogram
+from xoctnorm.kernels.masks import MeanProjection, otsu_agarose_mask
+from xoctnorm.kernels.smoothing import factors_to_median, profile_gains, smooth_where_present
+from xoctnorm.sections import equal_division
+
+__all__ = [
+    "apply_histogram_matching",
+    "apply_zprofile_smoothing",
+    "compute_scale_factors",
+    "get_agarose_mask",
+    "normalize_volume",
+]
+
+
+def normalize_volume(
+    vol: ArrayLike, agarose_mask: ArrayLike, percentile_max: float = 99.9
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Normalize intensities so that the agarose of every plane is 0 and the largest span is 1.
+
+    Every plane is clipped from above at its percentile and from below at its agarose median, the median is
+    subtracted, and the volume is divided by the largest difference of the two over all planes, so that
+    brightness relative to each other is kept between planes.
+
+    Parameters
+    ----------
+    vol
+        Volume `(z, y, x)`.
+    agarose_mask
+        bool `(y, x)`, True on agarose.
+    percentile_max
+        Percentile of the plane, 0 to 100, that caps it; linearly interpolated.
+
+    Returns
+    -------
+    normalized_volume
+        float32 `(z, y, x)`, 0 to 1. It is not divided where no span is above 0.
+    background_thresholds
+        float32 `(z,)`, the agarose median of every plane, in the units of `vol`.
+
+    Raises
+    ------
+    InputError
+        For a volume or a mask of wrong shape or dtype, or a percentile outside 0…100.
+
+    Warns
+    -----
+    OctnormWarning
+        Where the mask has no pixel: the result is NaN everywhere, as it is with the reference.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xoctnorm.normalization import normalize_volume
+    >>> plane = np.array([[1.0, 1.0, 3.0, 5.0]])
+    >>> mask = np.array([[True, True, False, False]])
+    >>> volume, thresholds = normalize_volume(np.stack([plane, 2 * plane]), mask, 100)
+    >>> volume[:, 0]
+    array([[0.  , 0.  , 0.25, 0.5 ],
+           [0.  , 0.  , 0.5 , 1.  ]], dtype=float32)
+    >>> thresholds
+    array([1., 2.], dtype=float32)
+    """
+    planes, problems = _checked(vol)
+    mask, mask_problems = _checked_mask("agarose_mask", agarose_mask, planes.shape[1:])
+    problems += [*mask_problems, *Background(percentile_max=percentile_max).problems()]
+    raise_problems("normalize_volume", problems)
+    if not mask.any():
+        warnings.warn("agarose_mask has no pixel: the result is NaN everywhere", OctnormWarning, stacklevel=2)
+        shape = planes.shape
+        return np.full(shape, np.nan, np.float32), np.full(shape[0], np.nan, np.float32)
+
+    floors, caps = np.array(
+        [plane_thresholds(plane.astype(np.float32), mask, percentile_max) for plane in planes], np.float32
+    ).T
+    spans = caps - floors
+    divisor = np.fmax.reduce(spans)
+    divisor = divisor if divisor > 0 else np.float32(1)
+    out = planes.astype(np.float32, order="C")
+    for plane, floor, cap in zip(out, floors, caps, strict=True):
+        remove_background(plane, floor, cap, divisor)
+    return out, floors
+
+
+def get_agarose_mask(vol: ArrayLike, smoothing_sigma: float = 1.0) -> tuple[NDArray[np.bool_], float]:
+    """Find the agarose by Otsu's threshold on the smoothed mean projection along z.
+
+    Agarose is where the smoothed mean is below the threshold and the mean itself is above 0.
+
+    Parameters
+    ----------
+    vol
+        Volume `(z, y, x)`.
+    smoothing_sigma
+        Standard deviation of the Gaussian, in pixels; 0 does not smooth.
+
+    Returns
+    -------
+    agarose_mask
+        bool `(y, x)`.
+    threshold
+        Otsu's threshold, in the units of `vol`.
+
+    Raises
+    ------
+    InputError
+        For a volume of wrong shape or dtype, a negative sigma, or no pixel whose mean is above 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xoctnorm.normalization import get_agarose_mask
+    >>> volume = np.full((2, 8, 8), 1.0)
+    >>> volume[:, 3:6, 3:6] = 9.0
+    >>> mask, threshold = get_agarose_mask(volume, 0)
+    >>> int((~mask).sum())
+    9
+    """
+    planes, problems = _checked(vol)
+    raise_problems("get_agarose_mask", [*problems, *OtsuMask(smoothing_sigma).problems()])
+    projection = MeanProjection(planes.shape[1:], planes.dtype)
+    for plane in planes:
+        projection.add(plane)
+    mask, threshold = otsu_agarose_mask(projection.mean(), smoothing_sigma)
+    if np.isnan(threshold):
+        raise_problems("get_agarose_mask", ["no pixel of the volume has a mean above 0, so there is no threshold"])
+    return mask, threshold
+
+
+def compute_scale_factors(
+    vol: ArrayLike,
+    n_serial_slices: int | None,
+    smooth_sigma: float,
+    percentile: float,
+    min_scale: float,
+    max_scale: float,
+) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64], list[int]]:
+    """Compute one factor for every plane that brings smoothed section percentiles to their median.
+
+    Parameters
+    ----------
+    vol
+        Normalized volume `(z, y, x)`, 0 to 1.
+    n_serial_slices
+        Number of sections, cut at `round(i * n_z / n)`; None makes every plane a section.
+    smooth_sigma
+        Standard deviation of the Gaussian over sections, in sections.
+    percentile
+        Percentile, 0 to 100, of the voxels of a section above 0.
+    min_scale, max_scale
+        Smallest and largest factor.
+
+    Returns
+    -------
+    scale_factors
+        float32 `(z,)`.
+    raw_metrics
+        float64, the percentile of every section; 0 with fewer than 500 voxels above 0.
+    smoothed
+        float64, the smoothed percentile of every section.
+    boundaries
+        First plane of every section.
+
+    Raises
+    ------
+    InputError
+        For a volume of wrong shape or dtype, or parameters outside their range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xoctnorm.normalization import compute_scale_factors
+    >>> volume = np.repeat([0.2, 0.4], 3)[:, None, None] * np.ones((6, 20, 20))
+    >>> compute_scale_factors(volume, 2, 0.0, 80, 0.5, 2.0)[0]
+    array([1.5 , 1.5 , 1.5 , 0.75, 0.75, 0.75], dtype=float32)
+    """
+    planes, problems = _checked(vol)
+    settings = PercentileScale(smooth_sigma, percentile, min_scale, max_scale)
+    problems += [*settings.problems(), *_division_problems(n_serial_slices)]
+    raise_problems("compute_scale_factors", problems)
+    starts = _starts(len(planes), n_serial_slices)
+    metrics = np.array(
+        [
+            section_metric((_positive(plane) for plane in planes[start:stop]), percentile)
+            for start, stop in zip(starts, starts[1:], strict=False)
+        ]
+    )
+    smoothed = smooth_where_present(metrics, np.arange(len(metrics)), smooth_sigma)
+    factors = factors_to_median(smoothed, min_scale, max_scale).astype(np.float32)
+    return np.repeat(factors, np.diff(starts)), metrics, smoothed, starts[:-1]
+
+
+def apply_histogram_matching(
+    vol: ArrayLike,
+    n_serial_slices: int | None,
+    n_bins: int,
+    tissue_threshold: float = 0.0,
+    use_gpu: bool = False,
+) -> NDArray[np.float32]:
+    """Match the histogram of every section to that of the whole volume.
+
+    Parameters
+    ----------
+    vol
+        Normalized volume `(z, y, x)`, 0 to 1.
+    n_serial_slices
+        Number of sections, cut at `round(i * n_z / n)`; None makes every plane a section.
+    n_bins
+        Number of equal bins from just above `tissue_threshold` to 1.
+    tissue_threshold
+        Voxels at or below it are left alone.
+    use_gpu
+        Accepted as by the reference, which falls back to the CPU in silence; the CPU is used.
+
+    Returns
+    -------
+    matched
+        float32 `(z, y, x)`. A section with fewer than 500 counted voxels is left alone.
+
+    Raises
+    ------
+    InputError
+        For a volume of wrong shape or dtype, or parameters outside their range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xoctnorm.normalization import apply_histogram_matching
+    >>> ramp = np.linspace(0.1, 0.5, 900).reshape(1, 30, 30)
+    >>> matched = apply_histogram_matching(np.concatenate([ramp, 1.6 * ramp]), 2, 512)
+    >>> bool(abs(matched[0] - matched[1]).max() < 0.01)
+    True
+    """
+    planes, problems = _checked(vol)
+    settings = HistogramMatch(n_bins, tissue_threshold)
+    raise_problems("apply_histogram_matching", [*problems, *settings.problems(), *_division_problems(n_serial_slices)])
+    out = planes.astype(np.float32, order="C")
+    starts = _starts(len(planes), n_serial_slices)
+    sections = list(zip(starts, starts[1:], strict=False))
+    counts = np.array(
+        [
+            sum(
+                (histogram(plane, n_bins, tissue_threshold) for plane in out[start:stop]),
+                np.zeros(n_bins, int),
+            )
+            for start, stop in sections
+        ]
+    )
+    centers = bin_centers(n_bins, tissue_threshold)
+    tables = section_tables(counts, centers)
+    for row, (start, stop) in enumerate(sections):
+        for plane in out[start:stop]:
+            plane[:] = match_by_row(
+                plane, row, tables=tables, centers=centers, tissue_threshold=tissue_threshold, strength=1.0
+            )
+    return out
+
+
+def apply_zprofile_smoothing(
+    vol: ArrayLike, mask: ArrayLike, sigma: float, min_tissue_voxels: int = 100
+) -> NDArray[np.floating]:
+    """Multiply the tissue of every plane so that its mean lies on the profile smoothed along z.
+
+    Parameters
+    ----------
+    vol
+        Volume `(z, y, x)`.
+    mask
+        bool `(z, y, x)`, True on tissue; other voxels are left alone.
+    sigma
+        Standard deviation of the Gaussian, in planes; at 0 or below the volume comes back as it was.
+    min_tissue_voxels
+        A plane with fewer voxels of tissue is left alone, and left out of the profile.
+
+    Returns
+    -------
+    smoothed
+        float32 `(z, y, x)`; an unchanged copy, in the dtype of `vol`, where `sigma` is not above 0 or
+        fewer than 3 planes have tissue.
+
+    Raises
+    ------
+    InputError
+        For a volume or a mask of wrong shape or dtype, or parameters outside their range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xoctnorm.normalization import apply_zprofile_smoothing
+    >>> jitter = np.array([1.0, 1.1, 0.9, 1.0, 1.05])
+    >>> volume = 0.5 * jitter[:, None, None] * np.ones((5, 20, 20))
+    >>> smoothed = apply_zprofile_smoothing(volume, np.ones(volume.shape, bool), 2.0)
+    >>> bool(smoothed.mean(axis=(1, 2)).std() < 0.1 * volume.mean(axis=(1, 2)).std())
+    True
+    """
+    planes, problems = _checked(vol)
+    tissue, mask_problems = _checked_mask("mask", mask, planes.shape)
+    problems += [
+        *mask_problems,
+        *number_problems("sigma", sigma, -np.inf),
+        *integer_problems("min_tissue_voxels", min_tissue_voxels, 0),
+    ]
+    raise_problems("apply_zprofile_smoothing", problems)
+    means = np.full(len(planes), np.nan)
+    if sigma > 0:
+        means[:] = [
+            tissue_mean(plane.astype(np.float32), inside, min_tissue_voxels)
+            for plane, inside in zip(planes, tissue, strict=True)
+        ]
+    if np.count_nonzero(~np.isnan(means)) < 3:
+        return planes.copy()
+    out = planes.astype(np.float32, order="C")
+    for plane, inside, gain in zip(out, tissue, profile_gains(means, sigma)[1], strict=True):
+        plane[inside] = multiply(plane[inside], gain)
+    return out
+
+
+def _checked(vol: ArrayLike) -> tuple[NDArray[np.floating], list[str]]:
+    """The volume as an array, and what is wrong with it."""
+    array = np.asarray(vol)
+    problems = []
+    if array.ndim != 3:
+        problems.append(f"vol has shape {array.shape}: three axes (z, y, x) are needed")
+    elif array.size == 0:
+        problems.append(f"vol is empty: its shape is {array.shape}")
+    if array.dtype.kind not in "iuf":
+        problems.append(f"vol has dtype {array.dtype}: integers and floats are accepted")
+    return array, problems
+
+
+def _checked_mask(name: str, mask: ArrayLike, shape: tuple[int, ...]) -> tuple[NDArray[np.bool_], list[str]]:
+    """The mask as an array, and what is wrong with it."""
+    array = np.asarray(mask)
+    problems = []
+    if array.dtype != bool:
+        problems.append(f"{name} has dtype {array.dtype}: bool is accepted; compare first, for instance mask > 0")
+    if array.shape != shape:
+        problems.append(f"{name} has shape {array.shape}: {shape} is needed")
+    return array, problems
+
+
+def _division_problems(n_serial_slices: int | None) -> list[str]:
+    return [] if n_serial_slices is None else integer_problems("n_serial_slices", n_serial_slices, 1)
+
+
+def _starts(n_planes: int, n_serial_slices: int | None) -> list[int]:
+    """First planes of the sections, and the end."""
+    return equal_division(n_planes, n_planes if n_serial_slices is None else int(n_serial_slices))
+
+
+def _positive(plane: NDArray[np.floating]) -> NDArray[np.float32]:
+    plane32 = plane.astype(np.float32)
+    return plane32[plane32 > 0]

@@ -1,0 +1,119 @@
+"""The record of what was done: history lines, one JSON attribute, and the identity of volumes."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from xoctnorm.kernels.digest import ALGORITHM
+
+SCHEMA_VERSION = 1
+ATTRIBUTE = "xoctnorm_provenance"
+SOURCE = f"xoctnorm {version('xoctnorm')}"
+
+_SOFTWARE = ("xoctnorm", "xarray", "numpy", "scipy", "scikit-image", "pandas", "dask")
+# Attributes that describe the values before the correction: they move into the record.
+_STALE_PREFIXES = ("valid_", "flag_")
+_STALE = ("actual_range", "standard_name", "missing_value")
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def new_step(
+    method: str,
+    parameters: Mapping[str, Any],
+    corrections: Sequence[Mapping[str, Any]],
+    fitted_on: Mapping[str, Any],
+    warnings: Sequence[str],
+) -> dict[str, Any]:
+    """Make the record of one step, JSON-able: what was called, on what, by what, and what it warned of."""
+    step = {
+        "method": method,
+        "time": now(),
+        "parameters": dict(parameters),
+        "corrections": list(corrections),
+        "fitted_on": dict(fitted_on),
+        "applied_to": None,
+        "device": "cpu",
+        "software": {name: version(name) for name in _SOFTWARE} | {"python": platform.python_version()},
+        "warnings": list(warnings),
+    }
+    plain: dict[str, Any] = jsonable(step)
+    return plain
+
+
+def history_line(step: Mapping[str, Any]) -> str:
+    """One line of history: time, version and the full call."""
+    call = ", ".join(f"{name}={value!r}" for name, value in step["parameters"].items())
+    return f"{step['time']} xoctnorm {step['software']['xoctnorm']}: {step['method']}({call})"
+
+
+def add_history(lines: Sequence[str], former: object) -> str:
+    """Put new lines, newest first, before the history so far."""
+    return "\n".join([*lines, *([str(former)] if former else [])])
+
+
+def steps_of(attrs: Mapping[Any, Any]) -> list[dict[str, Any]]:
+    """Steps that a volume or a correction records; none where it has no record."""
+    if ATTRIBUTE not in attrs:
+        return []
+    steps: list[dict[str, Any]] = json.loads(attrs[ATTRIBUTE])["steps"]
+    return steps
+
+
+def record(steps: Sequence[Mapping[str, Any]]) -> str:
+    """Write steps as the JSON attribute."""
+    return json.dumps({"schema_version": SCHEMA_VERSION, "steps": list(steps)}, ensure_ascii=False)
+
+
+def identity(da: xr.DataArray, digest: int | None = None) -> dict[str, Any]:
+    """What tells one volume from another: name, shape, dtype, file, attributes that change, and digest."""
+    return {
+        "name": da.name,
+        "shape": {str(dim): size for dim, size in da.sizes.items()},
+        "dtype": da.dtype.name,
+        "digest": None if digest is None else f"{ALGORITHM}:{digest:016x}",
+        "source": da.encoding.get("source"),
+        "attributes": stale_attributes(da.attrs),
+    }
+
+
+def stale_attributes(attrs: Mapping[Any, Any]) -> dict[str, Any]:
+    """Attributes that describe the values before a correction and do not hold after it."""
+    return {
+        str(name): value
+        for name, value in attrs.items()
+        if str(name).startswith(_STALE_PREFIXES) or name in _STALE or name == "units"
+    }
+
+
+def is_ours(coord: xr.DataArray) -> bool:
+    """Whether a coordinate was attached by this package."""
+    return str(coord.attrs.get("source", "")).startswith("xoctnorm ")
+
+
+def jsonable(value: Any) -> Any:
+    """Turn a value into what JSON can hold: numbers, text, None, lists and dicts of them."""
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if np.isfinite(value) else str(value)
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return jsonable(value.tolist()) if value.dtype.kind in "biufUS" else str(value)
+    if isinstance(value, Sequence | set | frozenset) and not isinstance(value, bytes):
+        return [jsonable(item) for item in value]
+    if isinstance(value, date):
+        return value.isoformat()
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,255 @@
+"""What the methods of the accessor do: corrections put together, fitted and applied."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from xoctnorm import provenance
+from xoctnorm.applying import corrected, result_problems
+from xoctnorm.checks import integer_problems, number_problems, volume_problems
+from xoctnorm.corrections import (
+    Background,
+    Correction,
+    GivenMask,
+    HistogramMatch,
+    OtsuMask,
+    PercentileScale,
+    ZProfile,
+)
+from xoctnorm.errors import listed, raise_problems
+from xoctnorm.fitting import Call, Mask, fit, labelled_mask
+from xoctnorm.sections import plane_dims, section_labels
+
+DRIFTS: tuple[str | None, ...] = (PercentileScale.name, HistogramMatch.name, None)
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """All parameters of the whole job, with their defaults; the accessor documents them."""
+
+    percentile_max: float = Background.percentile_max
+    smoothing_sigma: float = OtsuMask.smoothing_sigma
+    divisor_percentile: float = Background.divisor_percentile
+    drift: str | None = PercentileScale.name
+    smooth_sigma: float = PercentileScale.smooth_sigma
+    percentile: float = PercentileScale.percentile
+    min_scale: float = PercentileScale.min_scale
+    max_scale: float = PercentileScale.max_scale
+    n_bins: int = HistogramMatch.n_bins
+    tissue_threshold: float = HistogramMatch.tissue_threshold
+    strength: float = PercentileScale.strength
+    zprofile_sigma: float = 0.0
+    min_tissue_voxels: int = ZProfile.min_tissue_voxels
+    section: str = "section"
+
+    @property
+    def background(self) -> Background:
+        """Floor, cap and divisor."""
+        return Background(self.percentile_max, self.divisor_percentile)
+
+    @property
+    def scale(self) -> PercentileScale:
+        """Drift by one factor per section."""
+        return PercentileScale(self.smooth_sigma, self.percentile, self.min_scale, self.max_scale, self.strength)
+
+    @property
+    def histogram(self) -> HistogramMatch:
+        """Drift by histogram matching."""
+        return HistogramMatch(self.n_bins, self.tissue_threshold, self.strength)
+
+    def corrections(self, *, mask_given: bool) -> list[Correction]:
+        """The corrections in their order."""
+        chosen: list[Correction] = [
+            GivenMask() if mask_given else OtsuMask(self.smoothing_sigma),
+            self.background,
+        ]
+        if self.drift == PercentileScale.name:
+            chosen.append(self.scale)
+        elif self.drift == HistogramMatch.name:
+            chosen.append(self.histogram)
+        if self.zprofile_sigma != 0:
+            chosen.append(ZProfile(self.zprofile_sigma, self.min_tissue_voxels))
+        return chosen
+
+    def problems(self) -> list[str]:
+        """Everything wrong with the parameters, also with those that the chosen drift does not use."""
+        found = [] if self.drift in DRIFTS else [f"drift={self.drift!r}: needs one of {listed(DRIFTS)}"]
+        for correction in (OtsuMask(self.smoothing_sigma), self.background, self.scale, self.histogram):
+            found += correction.problems()
+        found += number_problems("zprofile_sigma", self.zprofile_sigma, 0)
+        found += integer_problems("min_tissue_voxels", self.min_tissue_voxels, 0)
+        return list(dict.fromkeys(found))
+
+    def notes(self, *, mask_given: bool) -> list[str]:
+        """Parameters that were given and have no effect."""
+        used = {"percentile_max", "divisor_percentile", "drift", "zprofile_sigma", "section"}
+        for correction in self.corrections(mask_given=mask_given):
+            used |= set(correction.parameters())
+        idle = [
+            f"{field.name}={getattr(self, field.name)!r}"
+            for field in fields(self)
+            if field.name not in used and getattr(self, field.name) != field.default
+        ]
+        if not idle:
+            return []
+        return [
+            f"{listed(idle)} has no effect with drift={self.drift!r}, zprofile_sigma={self.zprofile_sigma!r} and "
+            f"{'a given' if mask_given else 'no given'} agarose_mask"
+        ]
+
+
+def fit_normalization(
+    da: xr.DataArray, settings: Normalization, agarose_mask: Mask | None, *, method: str = "fit", **form: Any
+) -> xr.Dataset:
+    """Fit the whole job; `form` is what the user asked of the result, for the record and for checks."""
+    mask_given = agarose_mask is not None
+    problems = [*(result_problems(da, **form) if form else []), *settings.problems()]
+    raise_now = problems or settings.drift not in DRIFTS
+    return fit(
+        da,
+        [] if raise_now else settings.corrections(mask_given=mask_given),
+        Call(method, {"agarose_mask": _named(agarose_mask), **asdict(settings), **_plain(form)}),
+        section=settings.section,
+        agarose_mask=agarose_mask,
+        problems=problems,
+        notes=[] if raise_now else settings.notes(mask_given=mask_given),
+    )
+
+
+def normalize(
+    da: xr.DataArray, settings: Normalization, agarose_mask: Mask | None, *, dtype: Any, attach: bool
+) -> xr.DataArray:
+    """Fit the whole job and apply it to the same volume."""
+    correction = fit_normalization(da, settings, agarose_mask, method="normalize", dtype=dtype, attach=attach)
+    return _applied(da, correction, dtype=dtype, attach=attach)
+
+
+def single_step(
+    da: xr.DataArray, correction: Correction, *, method: str, section: str, dtype: Any, attach: bool
+) -> xr.DataArray:
+    """Fit one correction between sections and apply it to the same volume."""
+    form = {"dtype": dtype, "attach": attach}
+    fitted = fit(
+        da,
+        [correction],
+        Call(method, {**correction.parameters(), "section": section, **_plain(form)}),
+        section=section,
+        problems=[*correction.problems(), *result_problems(da, **form)],
+    )
+    return _applied(da, fitted, **form)
+
+
+def scale_factors(da: xr.DataArray, correction: PercentileScale, *, section: str) -> xr.DataArray:
+    """Factors of drift by percentile scaling, one for every plane."""
+    call = Call("scale_factors", {**correction.parameters(), "section": section})
+    fitted = fit(da, [correction], call, section=section, problems=correction.problems())
+    return _alone(fitted, "scale_factor", da)
+
+
+def smooth_zprofile(
+    da: xr.DataArray, correction: ZProfile, mask: Mask | None, *, section: str, dtype: Any, attach: bool
+) -> xr.DataArray:
+    """Fit the gains along z and apply them: to whole planes, or within the mask that was given."""
+    form = {"dtype": dtype, "attach": attach}
+    agarose = None if mask is not None else attached_agarose(da)
+    masks: list[Correction] = [] if mask is not None else [OtsuMask() if agarose is None else GivenMask()]
+    fitted = fit(
+        da,
+        [*masks, correction],
+        Call(
+            "smooth_zprofile",
+            {**correction.parameters(), "mask": _named(mask), "section": section, **_plain(form)},
+        ),
+        section=section,
+        agarose_mask=agarose,
+        tissue_mask=mask,
+        problems=[*correction.problems(), *result_problems(da, **form)],
+    )
+    result = _applied(da, fitted, **form)
+    if mask is None:
+        return result
+    inside = labelled_mask("mask", mask, da, (*plane_dims(da, section), "y", "x")).variable
+    kept = da.variable.astype(result.dtype)
+    return result.copy(data=result.variable.where(inside, kept).transpose(*da.dims).data)
+
+
+def agarose_mask(da: xr.DataArray, correction: OtsuMask) -> xr.DataArray:
+    """Agarose mask of a volume, with its threshold."""
+    fitted = fit(
+        da,
+        [correction],
+        Call("agarose_mask", correction.parameters()),
+        section="section",
+        problems=correction.problems(),
+    )
+    return _alone(fitted.set_coords("otsu_threshold"), "agarose_mask", da)
+
+
+def tissue_mask(da: xr.DataArray, mask: Mask | None, correction: OtsuMask) -> xr.DataArray:
+    """What is neither agarose nor empty, lazily where the volume is chunked."""
+    raise_problems("tissue_mask", [*volume_problems(da), *correction.problems()])
+    agarose = attached_agarose(da) if mask is None else labelled_mask("agarose_mask", mask, da, ("y", "x"))
+    if agarose is None:
+        agarose = agarose_mask(da, correction)
+    values = da.variable
+    tissue = (~agarose.variable & (values != 0) & values.notnull()).transpose(*da.dims)
+    coords = {name: coord for name, coord in da.coords.items() if not provenance.is_ours(coord)}
+    attrs = {"long_name": "tissue: neither agarose nor empty", "units": "1"}
+    return xr.DataArray(tissue.data, dims=da.dims, coords=coords, name="tissue_mask", attrs=attrs)
+
+
+def assign_sections(
+    da: xr.DataArray, n: int | None, thickness: float | None, starts: Sequence[int] | None
+) -> xr.DataArray:
+    """Add the coordinate `section` along z."""
+    problems = [p for p in volume_problems(da) if ("lacks" in p and "'z'" in p) or "twice" in p]
+    if "section" in da.dims or "section" in da.coords:
+        problems.append(
+            "the volume already has a section coordinate or dimension: drop it first with "
+            "da.drop_vars('section'), or rename it"
+        )
+    raise_problems("assign_sections", problems)
+    labels = section_labels(da, n=n, thickness=thickness, starts=starts)
+    return da.assign_coords(section=("z", labels, {"long_name": "serial section", "units": "1"}))
+
+
+def attached_agarose(da: xr.DataArray) -> xr.DataArray | None:
+    """The agarose mask that a former step attached."""
+    if "agarose_mask" in da.coords and provenance.is_ours(da.coords["agarose_mask"]):
+        mask: xr.DataArray = da.coords["agarose_mask"].astype(bool)
+        return mask
+    return None
+
+
+def _applied(da: xr.DataArray, correction: xr.Dataset, *, dtype: Any, attach: bool) -> xr.DataArray:
+    step = provenance.steps_of(correction.attrs)[-1]
+    return corrected(da, correction, step, [correction.attrs["history"]], dtype=dtype, attach=attach)
+
+
+def _alone(fitted: xr.Dataset, name: str, da: xr.DataArray) -> xr.DataArray:
+    """One fitted variable, with dims in the order of the volume, and its record."""
+    variable = fitted[name].drop_vars(["section_index", "first_plane", "n_planes"], errors="ignore")
+    variable = variable.transpose(*(dim for dim in da.dims if dim in variable.dims))
+    return variable.assign_attrs(fitted.attrs)
+
+
+def _named(mask: Mask | None) -> Any:
+    """How a mask that the user gave is recorded: its values are in the correction."""
+    return None if mask is None else f"<bool array {'x'.join(str(n) for n in np.shape(mask))}>"
+
+
+def _plain(form: dict[str, Any]) -> dict[str, Any]:
+    """The form of a result for the record; one that is no dtype is reported before it is recorded."""
+    return {name: value if isinstance(value, bool) else _dtype_name(value) for name, value in form.items()}
+
+
+def _dtype_name(dtype: Any) -> str:
+    try:
+        return np.dtype(dtype).name
+    except TypeError:
+        return repr(dtype)

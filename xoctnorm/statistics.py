@@ -1,0 +1,96 @@
+"""Statistics of a volume, read a block of planes at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xoctnorm.errors import listed
+from xoctnorm.kernels.digest import digest
+from xoctnorm.kernels.masks import MeanProjection
+
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What the first read of a volume tells.
+
+    Attributes
+    ----------
+    mean
+        Mean projection along z, `(y, x)`.
+    minimum, maximum
+        Smallest and largest value; NaN without any.
+    overflowing
+        Planes with infinite values, or values beyond the range of float32.
+    empty
+        Planes without a value that is neither 0 nor NaN.
+    digest
+        Sum of the words of all voxels, see `xoctnorm.kernels.digest`.
+    """
+
+    mean: NDArray[np.floating]
+    minimum: float
+    maximum: float
+    overflowing: tuple[int, ...]
+    empty: tuple[int, ...]
+    digest: int
+
+    def problems(self) -> list[str]:
+        """Everything that makes a volume impossible to correct."""
+        found = []
+        if self.overflowing:
+            found.append(
+                f"the volume has infinite voxels, or voxels beyond the range of float32, on plane "
+                f"{listed(self.overflowing)}: replace them by NaN, which means 'no data' "
+                "(da.where(abs(da) < 3e38))"
+            )
+        if np.isnan(self.maximum):
+            found.append("the volume is NaN everywhere: there is no data to correct")
+        elif self.minimum == self.maximum:
+            found.append(
+                f"the volume is constant, every voxel is {self.minimum:g}: there is no tissue to correct; "
+                "was it read from the right file and variable?"
+            )
+        elif self.maximum <= 0:
+            found.append(
+                f"the volume has no positive voxel, its values are {self.minimum:g} to {self.maximum:g}: "
+                "intensities are expected, with agarose and tissue above 0"
+            )
+        return found
+
+
+def survey(planes: Iterable[NDArray[np.generic]], start: int) -> Survey:
+    """Read a volume once; `start` is the index of its first voxel among all that are digested together."""
+    projection: MeanProjection | None = None
+    low, high, total = np.inf, -np.inf, 0
+    overflowing, empty = [], []
+    for number, plane in enumerate(planes):
+        if projection is None:
+            projection = MeanProjection(plane.shape, plane.dtype)
+        total += digest(plane, start + number * plane.size)
+        least, most = np.fmin.reduce(plane, axis=None), np.fmax.reduce(plane, axis=None)
+        if least == most == 0 or least != least:
+            empty.append(number)
+        if plane.dtype.kind == "f" and (abs(float(least)) > _FLOAT32_MAX or abs(float(most)) > _FLOAT32_MAX):
+            overflowing.append(number)
+        else:
+            projection.add(plane)
+        low, high = float(np.fmin(low, least)), float(np.fmax(high, most))
+    assert projection is not None
+    if low > high:
+        low = high = float("nan")
+    return Survey(projection.mean(), low, high, tuple(overflowing), tuple(empty), total % 2**64)
+
+
+def by_section(
+    planes: Iterable[NDArray[np.float32]], index: NDArray[np.int64]
+) -> Iterator[Iterator[NDArray[np.float32]]]:
+    """Planes of one section after the other, `index` being the section of every plane."""
+    for _, group in groupby(zip(index, planes, strict=True), key=lambda item: item[0]):
+        yield (plane for _, plane in group)

@@ -1,0 +1,178 @@
+"""The one crossing between labels and arrays: planes of a labelled volume, in order, a block at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Self, TypeVar
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from xoctnorm.sections import Sections, plane_dims
+from xoctnorm.statistics import Survey
+
+Plane = NDArray[np.float32]
+
+_BLOCK_BYTES = 64 * 2**20  # read together where chunks are smaller
+_LARGEST_BLOCK_BYTES = 256 * 2**20  # a larger chunk is read in slices along z
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What one correction does to a plane: a function of the plane and of the plane's parameters.
+
+    The function may write into the plane that it is given. The parameters are small Variables whose
+    dims number planes; they are broadcast to the volume.
+    """
+
+    function: Callable[..., Plane]
+    parameters: tuple[xr.Variable, ...] = ()
+
+
+@dataclass(frozen=True)
+class Planes:
+    """Planes as arrays: the leading dims of `data` number them, its last two are y and x.
+
+    Corrections are appended with `through` and happen when planes are read.
+
+    Attributes
+    ----------
+    data
+        The values as they came.
+    transfers
+        Corrections so far.
+    """
+
+    data: xr.Variable
+    transfers: tuple[Transfer, ...] = ()
+
+    def per_plane(self, values: NDArray[np.generic]) -> xr.Variable:
+        """One value for every plane, in plane order, as a Variable with the dims of the planes."""
+        return xr.Variable(self.data.dims[:-2], np.reshape(values, self.data.shape[:-2]))
+
+    def through(self, *transfers: Transfer) -> Self:
+        """The same planes, read through further transfers."""
+        return replace(self, transfers=(*self.transfers, *transfers))
+
+    def raw_planes(self) -> Iterator[NDArray[np.generic]]:
+        """Planes as they came, in plane order. One pass is one read of the volume."""
+        for _, block in self._blocks():
+            yield from block.reshape(-1, *block.shape[-2:])
+
+    def planes(self) -> Iterator[Plane]:
+        """Planes in plane order, in float32, after all transfers. One pass is one read of the volume."""
+        for key, block in self._blocks():
+            parameters = [np.asarray(p.data)[key] for p in self._parameters()]
+            for plane in np.ndindex(block.shape[:-2]):
+                yield _through(self.transfers, block[plane], [p[plane] for p in parameters])
+
+    def correct(self, dtype: np.dtype[np.generic]) -> xr.Variable:
+        """All planes after all transfers, lazily where the volume is chunked."""
+        correct_block = partial(_correct_block, transfers=self.transfers, dtype=dtype)
+        if self.data.chunks is not None:
+            result: xr.Variable = xr.apply_ufunc(
+                correct_block,
+                self.data,
+                *(p for t in self.transfers for p in t.parameters),
+                dask="parallelized",
+                output_dtypes=[dtype],
+            )
+            return result
+        out = np.empty(self.data.shape, dtype)
+        for key, block in self._blocks():
+            parameters = [np.asarray(p.data)[key][..., None, None] for p in self._parameters()]
+            out[key] = correct_block(block, *parameters)
+        return xr.Variable(self.data.dims, out)
+
+    def _parameters(self) -> Iterator[xr.Variable]:
+        """Parameters of all transfers, one value for every plane."""
+        lead = dict(zip(self.data.dims[:-2], self.data.shape[:-2], strict=True))
+        for transfer in self.transfers:
+            for parameter in transfer.parameters:
+                yield parameter.set_dims(lead).transpose(*lead)
+
+    def _blocks(self) -> Iterator[tuple[tuple[Any, ...], NDArray[np.generic]]]:
+        """Runs of whole planes as NumPy arrays, with the place of each run in `data`."""
+        for outer in np.ndindex(self.data.shape[:-3]):
+            for start, stop in self._runs():
+                key = (*outer, slice(start, stop))
+                block = self.data[key].data
+                yield key, np.asarray(block.compute() if hasattr(block, "compute") else block)
+
+    def _runs(self) -> Iterator[tuple[int, int]]:
+        """Runs along z: whole chunks together as long as they are small, large ones in slices."""
+        n_z = self.data.shape[-3]
+        plane_bytes = max(1, self.data.dtype.itemsize * int(np.prod(self.data.shape[-2:])))
+        chunks = self.data.chunks[-3] if self.data.chunks is not None else (n_z,)
+        largest = max(1, _LARGEST_BLOCK_BYTES // plane_bytes)
+        edges = np.cumsum((0, *chunks))
+        start = 0
+        for stop, after in zip(edges[1:], [*edges[2:], None], strict=True):
+            if after is not None and (after - start) * plane_bytes <= _BLOCK_BYTES:
+                continue
+            for first in range(start, stop, largest):
+                yield first, min(first + largest, int(stop))
+            start = int(stop)
+
+
+PlanesT = TypeVar("PlanesT", bound=Planes)
+
+
+@dataclass(frozen=True)
+class Volume(Planes):
+    """One volume, without further dims, of which statistics are taken.
+
+    Attributes
+    ----------
+    sections
+        Section of every plane.
+    survey
+        What the first read told.
+    agarose
+        Agarose mask `(y, x)`, once it is known.
+    tissue
+        Tissue mask with the dims of `data`, where the user gave one.
+    """
+
+    sections: Sections = field(kw_only=True)
+    survey: Survey = field(kw_only=True)
+    agarose: NDArray[np.bool_] | None = None
+    tissue: xr.Variable | None = None
+
+
+def volume_dims(da: xr.DataArray, section: str) -> tuple[str, ...]:
+    """Dims in the order of `Volume.data`."""
+    planes = plane_dims(da, section)
+    return (*extra_dims(da, section), *planes, "y", "x")
+
+
+def extra_dims(da: xr.DataArray, section: str) -> tuple[str, ...]:
+    """Dims of independent volumes, by name."""
+    known = {*plane_dims(da, section), "y", "x"}
+    return tuple(sorted(str(dim) for dim in da.dims if dim not in known))
+
+
+def _correct_block(
+    block: NDArray[np.generic],
+    *parameters: NDArray[np.generic],
+    transfers: tuple[Transfer, ...],
+    dtype: np.dtype[np.generic],
+) -> NDArray[np.generic]:
+    """Correct planes, or parts of planes; parameters end in two axes of length 1."""
+    lead = block.shape[:-2]
+    per_plane = [np.broadcast_to(p, (*lead, 1, 1))[..., 0, 0] for p in parameters]
+    out = np.empty(block.shape, dtype)
+    for plane in np.ndindex(lead):
+        out[plane] = _through(transfers, block[plane], [p[plane] for p in per_plane])
+    return out
+
+
+def _through(transfers: tuple[Transfer, ...], plane: NDArray[np.generic], parameters: list[Any]) -> Plane:
+    corrected = np.array(plane, dtype=np.float32)
+    rest = iter(parameters)
+    for transfer in transfers:
+        corrected = transfer.function(corrected, *(next(rest) for _ in transfer.parameters))
+    return corrected
