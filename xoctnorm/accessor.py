@@ -12,7 +12,7 @@ import xarray as xr
 from numpy.typing import DTypeLike
 
 from xoctnorm import recipes
-from xoctnorm.applying import apply
+from xoctnorm.applying import Form, apply
 from xoctnorm.corrections import HistogramMatch, OtsuMask, PercentileScale, ZProfile
 from xoctnorm.fitting import Mask
 from xoctnorm.recipes import Normalization
@@ -95,7 +95,9 @@ class OctnormAccessor:
         """
         return recipes.assign_sections(self._volume, n, thickness, starts)
 
-    def agarose_mask(self, *, smoothing_sigma: float = OtsuMask.smoothing_sigma) -> xr.DataArray:
+    def agarose_mask(
+        self, *, smoothing_sigma: float = OtsuMask.smoothing_sigma, section: str = "section"
+    ) -> xr.DataArray:
         """Agarose by Otsu's threshold on the smoothed mean projection, as in the reference.
 
         Agarose is where the smoothed mean along z is below the threshold and the mean is above 0. It is
@@ -106,6 +108,8 @@ class OctnormAccessor:
         ----------
         smoothing_sigma
             Standard deviation of the Gaussian in the plane, in pixels, 0 or more.
+        section
+            Name of the section dimension, where there is one.
 
         Returns
         -------
@@ -124,10 +128,14 @@ class OctnormAccessor:
         >>> volume.octnorm.agarose_mask().dims
         ('y', 'x')
         """
-        return recipes.agarose_mask(self._volume, OtsuMask(smoothing_sigma))
+        return recipes.agarose_mask(self._volume, OtsuMask(smoothing_sigma), section=section)
 
     def tissue_mask(
-        self, *, agarose_mask: Mask | None = None, smoothing_sigma: float = OtsuMask.smoothing_sigma
+        self,
+        *,
+        agarose_mask: Mask | None = None,
+        smoothing_sigma: float = OtsuMask.smoothing_sigma,
+        section: str = "section",
     ) -> xr.DataArray:
         """Tissue: what is neither agarose nor empty (0 or NaN).
 
@@ -137,6 +145,8 @@ class OctnormAccessor:
             bool ``(y, x)``; None takes the mask that is attached to the volume, else finds one.
         smoothing_sigma
             For finding a mask, see `agarose_mask`.
+        section
+            Name of the section dimension, where there is one.
 
         Returns
         -------
@@ -148,7 +158,7 @@ class OctnormAccessor:
         InputError
             For a mask that does not fit, and as `agarose_mask`.
         """
-        return recipes.tissue_mask(self._volume, agarose_mask, OtsuMask(smoothing_sigma))
+        return recipes.tissue_mask(self._volume, agarose_mask, OtsuMask(smoothing_sigma), section=section)
 
     def fit(
         self,
@@ -252,7 +262,7 @@ class OctnormAccessor:
         InputError
             For a correction whose planes are not those of the volume: it names the first that differs.
         """
-        return apply(self._volume, correction, match=match, dtype=dtype, attach=attach)
+        return apply(self._volume, correction, Form(dtype, attach), match=match)
 
     def normalize(
         self,
@@ -371,7 +381,7 @@ class OctnormAccessor:
             min_tissue_voxels=min_tissue_voxels,
             section=section,
         )
-        return recipes.normalize(self._volume, settings, agarose_mask, dtype=dtype, attach=attach)
+        return recipes.normalize(self._volume, settings, agarose_mask, Form(dtype, attach))
 
     def scale_factors(
         self,
@@ -430,7 +440,7 @@ class OctnormAccessor:
         """
         correction = PercentileScale(smooth_sigma, percentile, min_scale, max_scale, strength)
         return recipes.single_step(
-            self._volume, correction, method="correct_drift", section=section, dtype=dtype, attach=attach
+            self._volume, correction, Form(dtype, attach), method="correct_drift", section=section
         )
 
     def match_histograms(
@@ -460,10 +470,9 @@ class OctnormAccessor:
         return recipes.single_step(
             self._volume,
             HistogramMatch(n_bins, tissue_threshold, strength),
+            Form(dtype, attach),
             method="match_histograms",
             section=section,
-            dtype=dtype,
-            attach=attach,
         )
 
     def smooth_zprofile(
@@ -512,14 +521,8 @@ class OctnormAccessor:
         OctnormWarning
             Where planes have too little tissue.
         """
-        return recipes.smooth_zprofile(
-            self._volume,
-            ZProfile(sigma, min_tissue_voxels),
-            mask,
-            section=section,
-            dtype=dtype,
-            attach=attach,
-        )
+        correction = ZProfile(sigma, min_tissue_voxels)
+        return recipes.smooth_zprofile(self._volume, correction, mask, Form(dtype, attach), section=section)
 
     def to_netcdf(self, path: str | os.PathLike[str], *, complevel: int = 1) -> Path:
         """Write the volume, what is attached to it and its record to a NetCDF file, all or nothing.

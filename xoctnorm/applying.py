@@ -3,59 +3,70 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import DTypeLike
 
 from xoctnorm import provenance
 from xoctnorm.checks import clashes, volume_problems
 from xoctnorm.corrections import BY_NAME, Background, Correction
 from xoctnorm.errors import listed, raise_problems
-from xoctnorm.fitting import Call
 from xoctnorm.kernels.background import clip_to_unit
 from xoctnorm.kernels.digest import digest
 from xoctnorm.metadata import ATTACHED
-from xoctnorm.sections import find_sections, plane_dims
+from xoctnorm.sections import find_sections, plain_labels, plane_dims
 from xoctnorm.volume import Planes, Transfer, volume_dims
 
 MATCHES = ("coordinates", "position")
 
 
-def apply(
-    da: xr.DataArray,
-    correction: xr.Dataset,
-    *,
-    match: str = "coordinates",
-    dtype: Any = "float32",
-    attach: bool = True,
-) -> xr.DataArray:
+@dataclass(frozen=True)
+class Form:
+    """What the user asked of a result: its floating dtype, and whether what was fitted comes along."""
+
+    dtype: DTypeLike = np.float32
+    attach: bool = True
+
+    def problems(self, da: xr.DataArray) -> list[str]:
+        """What is wrong with the form, for this volume."""
+        found = clashes(da) if self.attach else []
+        if not self.record()["dtype"].startswith("float"):
+            found.append(
+                f"dtype={self.dtype!r}: floating dtypes are accepted, since results lie between 0 and 1: 'float32', "
+                "'float64' or 'float16'"
+            )
+        return found
+
+    def record(self) -> dict[str, Any]:
+        """The form as the record keeps it."""
+        try:
+            name = np.dtype(self.dtype).name
+        except TypeError:
+            name = repr(self.dtype)
+        return {"dtype": name, "attach": self.attach}
+
+
+def apply(da: xr.DataArray, correction: xr.Dataset, form: Form, *, match: str) -> xr.DataArray:
     """Apply a correction to a volume with the same planes, after checking that they are the same."""
-    call = Call("apply", {"match": match, "dtype": str(dtype), "attach": attach})
-    problems = [*volume_problems(da), *result_problems(da, dtype, attach)]
+    problems = [*volume_problems(da), *form.problems(da)]
     if match not in MATCHES:
         problems.append(f"match={match!r}: needs one of {listed([repr(m) for m in MATCHES])}")
     problems += correction_problems(correction)
     if not problems:
         problems += mismatches(da, correction, match)
-    raise_problems(call.method, problems)
+    raise_problems("apply", problems)
     step = provenance.steps_of(correction.attrs)[-1]
     step["applied_to"] = provenance.identity(da, _digest(da, step["section"]["name"]))
-    step["apply"] = {"time": provenance.now(), "parameters": provenance.jsonable(call.parameters)}
-    line = provenance.history_line(
-        {**step, "method": "apply", "time": step["apply"]["time"], "parameters": call.parameters}
-    )
-    return corrected(da, correction, step, [line, provenance.history_line(step)], dtype=dtype, attach=attach)
+    step["apply"] = {"time": provenance.now(), "parameters": {"match": match, **form.record()}}
+    line = provenance.history_line({**step, **step["apply"], "method": "apply"})
+    return corrected(da, correction, step, [line, provenance.history_line(step)], form)
 
 
 def corrected(
-    da: xr.DataArray,
-    correction: xr.Dataset,
-    step: dict[str, Any],
-    history: Sequence[str],
-    *,
-    dtype: Any,
-    attach: bool,
+    da: xr.DataArray, correction: xr.Dataset, step: dict[str, Any], history: Sequence[str], form: Form
 ) -> xr.DataArray:
     """The corrected volume with what was fitted, its attributes and its record; lazy where it is chunked."""
     corrections = recorded_corrections(step)
@@ -65,12 +76,12 @@ def corrected(
     scaled = any(isinstance(one, Background) for one in corrections)
     if scaled:
         planes = planes.through(Transfer(clip_to_unit))
-    result = da.copy(deep=False, data=planes.correct(np.dtype(dtype)).transpose(*da.dims).data)
+    result = da.copy(deep=False, data=planes.correct(np.dtype(form.dtype)).transpose(*da.dims).data)
     result.encoding = {}
 
     fitted = [name for name in ATTACHED if name in correction]
     result = result.drop_vars([name for name in fitted if name in result.coords and provenance.is_ours(result[name])])
-    if attach:
+    if form.attach:
         result = result.assign_coords(
             {name: correction[name].variable.copy() for name in fitted if _fits(correction[name], da)}
         )
@@ -89,18 +100,6 @@ def corrected(
 def recorded_corrections(step: dict[str, Any]) -> list[Correction]:
     """The corrections that a step records, with their parameters."""
     return [BY_NAME[c["name"]](**c["parameters"]) for c in step["corrections"]]
-
-
-def result_problems(da: xr.DataArray, dtype: Any, attach: bool) -> list[str]:
-    """What is wrong with the form that a result shall have."""
-    problems = clashes(da) if attach else []
-    accepted = "floating dtypes are accepted, since results lie between 0 and 1: 'float32', 'float64' or 'float16'"
-    try:
-        if np.dtype(dtype).kind != "f":
-            problems.append(f"dtype={dtype!r}: {accepted}")
-    except TypeError:
-        problems.append(f"dtype={dtype!r} is no dtype: {accepted}")
-    return problems
 
 
 def correction_problems(correction: xr.Dataset) -> list[str]:
@@ -122,14 +121,13 @@ def mismatches(da: xr.DataArray, correction: xr.Dataset, match: str) -> list[str
     name, dims = step["section"]["name"], tuple(step["section"]["dims"])
     if plane_dims(da, name) != dims:
         return [f"the correction is for planes along {dims}, the volume has them along {plane_dims(da, name)}"]
-    problems = []
     sizes = correction["section_index"].sizes
-    for dim in dims:
-        if sizes[dim] != da.sizes[dim]:
-            problems.append(
-                f"the correction is for {sizes[dim]} planes along {dim}, the volume has {da.sizes[dim]}: a correction "
-                "applies to volumes with the same planes"
-            )
+    problems = [
+        f"the correction is for {sizes[dim]} planes along {dim}, the volume has {da.sizes[dim]}: a correction "
+        "applies to volumes with the same planes"
+        for dim in dims
+        if sizes[dim] != da.sizes[dim]
+    ]
     own = {*dims, "y", "x", "section_label", "bin"}
     for dim, size in correction.sizes.items():
         if dim not in own and da.sizes.get(dim) != size:
@@ -164,14 +162,15 @@ def _other_sections(da: xr.DataArray, correction: xr.Dataset, name: str) -> list
     if name not in correction.coords or name not in da.coords or name == "z":
         return []
     sections = find_sections(da, name)
-    ours = sections.label_values()[sections.index].tolist()
-    theirs = correction["section_label"].to_numpy()[correction["section_index"].to_numpy().reshape(-1)].tolist()
+    rows = correction["section_index"].to_numpy().reshape(-1)
+    ours = plain_labels(sections.label_values()[sections.index])
+    theirs = plain_labels(correction["section_label"].to_numpy()[rows])
     other = [plane for plane, pair in enumerate(zip(ours, theirs, strict=True)) if pair[0] != pair[1]]
     if not other:
         return []
     plane = other[0]
     return [
-        f"plane {plane} belongs to {name} {ours[plane]!r} in the volume and to {theirs[plane]!r} in the correction; "
+        f"plane {plane} belongs to {name} {ours[plane]} in the volume and to {theirs[plane]} in the correction; "
         'where planes correspond all the same, pass match="position"'
     ]
 

@@ -48,6 +48,6 @@ def describe(ds: xr.Dataset, input_units: object) -> xr.Dataset:
         variable.attrs = {"long_name": long_name, "source": SOURCE}
         if units == _INPUT:
             variable.attrs["units"] = "1" if input_units is None else str(input_units)
-        elif variable.dtype.kind not in "UO":
+        elif variable.dtype.kind in "biuf":
             variable.attrs["units"] = units
     return ds

@@ -10,6 +10,7 @@ every statistic and stays NaN.
 from __future__ import annotations
 
 import warnings
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -204,7 +205,7 @@ def compute_scale_factors(
     metrics = np.array(
         [
             section_metric((_positive(plane) for plane in planes[start:stop]), percentile)
-            for start, stop in zip(starts, starts[1:], strict=False)
+            for start, stop in pairwise(starts)
         ]
     )
     smoothed = smooth_where_present(metrics, np.arange(len(metrics)), smooth_sigma)
@@ -258,7 +259,7 @@ def apply_histogram_matching(
     raise_problems("apply_histogram_matching", [*problems, *settings.problems(), *_division_problems(n_serial_slices)])
     out = planes.astype(np.float32, order="C")
     starts = _starts(len(planes), n_serial_slices)
-    sections = list(zip(starts, starts[1:], strict=False))
+    sections = list(pairwise(starts))
     counts = np.array(
         [
             sum(

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from xoctnorm import provenance
-from xoctnorm.applying import corrected, result_problems
+from xoctnorm.applying import Form, corrected
 from xoctnorm.checks import integer_problems, number_problems, volume_problems
 from xoctnorm.corrections import (
     Background,
@@ -104,44 +104,37 @@ class Normalization:
 
 
 def fit_normalization(
-    da: xr.DataArray, settings: Normalization, agarose_mask: Mask | None, *, method: str = "fit", **form: Any
+    da: xr.DataArray, settings: Normalization, agarose_mask: Mask | None, form: Form | None = None
 ) -> xr.Dataset:
-    """Fit the whole job; `form` is what the user asked of the result, for the record and for checks."""
+    """Fit the whole job; `form` is that of the result, where it follows at once."""
     mask_given = agarose_mask is not None
-    problems = [*(result_problems(da, **form) if form else []), *settings.problems()]
-    raise_now = problems or settings.drift not in DRIFTS
+    parameters = {"agarose_mask": _named(agarose_mask), **asdict(settings)}
     return fit(
         da,
-        [] if raise_now else settings.corrections(mask_given=mask_given),
-        Call(method, {"agarose_mask": _named(agarose_mask), **asdict(settings), **_plain(form)}),
+        settings.corrections(mask_given=mask_given),
+        Call("fit", parameters) if form is None else Call("normalize", parameters | form.record()),
         section=settings.section,
         agarose_mask=agarose_mask,
-        problems=problems,
-        notes=[] if raise_now else settings.notes(mask_given=mask_given),
+        problems=[*settings.problems(), *(form.problems(da) if form is not None else [])],
+        notes=settings.notes(mask_given=mask_given),
     )
 
 
-def normalize(
-    da: xr.DataArray, settings: Normalization, agarose_mask: Mask | None, *, dtype: Any, attach: bool
-) -> xr.DataArray:
+def normalize(da: xr.DataArray, settings: Normalization, agarose_mask: Mask | None, form: Form) -> xr.DataArray:
     """Fit the whole job and apply it to the same volume."""
-    correction = fit_normalization(da, settings, agarose_mask, method="normalize", dtype=dtype, attach=attach)
-    return _applied(da, correction, dtype=dtype, attach=attach)
+    return _applied(da, fit_normalization(da, settings, agarose_mask, form), form)
 
 
-def single_step(
-    da: xr.DataArray, correction: Correction, *, method: str, section: str, dtype: Any, attach: bool
-) -> xr.DataArray:
+def single_step(da: xr.DataArray, correction: Correction, form: Form, *, method: str, section: str) -> xr.DataArray:
     """Fit one correction between sections and apply it to the same volume."""
-    form = {"dtype": dtype, "attach": attach}
     fitted = fit(
         da,
         [correction],
-        Call(method, {**correction.parameters(), "section": section, **_plain(form)}),
+        Call(method, {**correction.parameters(), "section": section, **form.record()}),
         section=section,
-        problems=[*correction.problems(), *result_problems(da, **form)],
+        problems=[*correction.problems(), *form.problems(da)],
     )
-    return _applied(da, fitted, **form)
+    return _applied(da, fitted, form)
 
 
 def scale_factors(da: xr.DataArray, correction: PercentileScale, *, section: str) -> xr.DataArray:
@@ -152,25 +145,22 @@ def scale_factors(da: xr.DataArray, correction: PercentileScale, *, section: str
 
 
 def smooth_zprofile(
-    da: xr.DataArray, correction: ZProfile, mask: Mask | None, *, section: str, dtype: Any, attach: bool
+    da: xr.DataArray, correction: ZProfile, mask: Mask | None, form: Form, *, section: str
 ) -> xr.DataArray:
     """Fit the gains along z and apply them: to whole planes, or within the mask that was given."""
-    form = {"dtype": dtype, "attach": attach}
     agarose = None if mask is not None else attached_agarose(da)
     masks: list[Correction] = [] if mask is not None else [OtsuMask() if agarose is None else GivenMask()]
+    parameters = {**correction.parameters(), "mask": _named(mask), "section": section, **form.record()}
     fitted = fit(
         da,
         [*masks, correction],
-        Call(
-            "smooth_zprofile",
-            {**correction.parameters(), "mask": _named(mask), "section": section, **_plain(form)},
-        ),
+        Call("smooth_zprofile", parameters),
         section=section,
         agarose_mask=agarose,
         tissue_mask=mask,
-        problems=[*correction.problems(), *result_problems(da, **form)],
+        problems=[*correction.problems(), *form.problems(da)],
     )
-    result = _applied(da, fitted, **form)
+    result = _applied(da, fitted, form)
     if mask is None:
         return result
     inside = labelled_mask("mask", mask, da, (*plane_dims(da, section), "y", "x")).variable
@@ -178,29 +168,26 @@ def smooth_zprofile(
     return result.copy(data=result.variable.where(inside, kept).transpose(*da.dims).data)
 
 
-def agarose_mask(da: xr.DataArray, correction: OtsuMask) -> xr.DataArray:
+def agarose_mask(da: xr.DataArray, correction: OtsuMask, *, section: str) -> xr.DataArray:
     """Agarose mask of a volume, with its threshold."""
-    fitted = fit(
-        da,
-        [correction],
-        Call("agarose_mask", correction.parameters()),
-        section="section",
-        problems=correction.problems(),
-    )
+    call = Call("agarose_mask", {**correction.parameters(), "section": section})
+    fitted = fit(da, [correction], call, section=section, problems=correction.problems())
     return _alone(fitted.set_coords("otsu_threshold"), "agarose_mask", da)
 
 
-def tissue_mask(da: xr.DataArray, mask: Mask | None, correction: OtsuMask) -> xr.DataArray:
+def tissue_mask(da: xr.DataArray, mask: Mask | None, correction: OtsuMask, *, section: str) -> xr.DataArray:
     """What is neither agarose nor empty, lazily where the volume is chunked."""
     raise_problems("tissue_mask", [*volume_problems(da), *correction.problems()])
     agarose = attached_agarose(da) if mask is None else labelled_mask("agarose_mask", mask, da, ("y", "x"))
     if agarose is None:
-        agarose = agarose_mask(da, correction)
+        agarose = agarose_mask(da, correction, section=section)
     values = da.variable
     tissue = (~agarose.variable & (values != 0) & values.notnull()).transpose(*da.dims)
-    coords = {name: coord for name, coord in da.coords.items() if not provenance.is_ours(coord)}
-    attrs = {"long_name": "tissue: neither agarose nor empty", "units": "1"}
-    return xr.DataArray(tissue.data, dims=da.dims, coords=coords, name="tissue_mask", attrs=attrs)
+    result = da.drop_vars([name for name, coord in da.coords.items() if provenance.is_ours(coord)])
+    result = result.copy(deep=False, data=tissue.data).rename("tissue_mask")
+    result.attrs = {"long_name": "tissue: neither agarose nor empty", "units": "1"}
+    result.encoding = {}
+    return result
 
 
 def assign_sections(
@@ -226,9 +213,9 @@ def attached_agarose(da: xr.DataArray) -> xr.DataArray | None:
     return None
 
 
-def _applied(da: xr.DataArray, correction: xr.Dataset, *, dtype: Any, attach: bool) -> xr.DataArray:
+def _applied(da: xr.DataArray, correction: xr.Dataset, form: Form) -> xr.DataArray:
     step = provenance.steps_of(correction.attrs)[-1]
-    return corrected(da, correction, step, [correction.attrs["history"]], dtype=dtype, attach=attach)
+    return corrected(da, correction, step, [correction.attrs["history"]], form)
 
 
 def _alone(fitted: xr.Dataset, name: str, da: xr.DataArray) -> xr.DataArray:
@@ -241,15 +228,3 @@ def _alone(fitted: xr.Dataset, name: str, da: xr.DataArray) -> xr.DataArray:
 def _named(mask: Mask | None) -> Any:
     """How a mask that the user gave is recorded: its values are in the correction."""
     return None if mask is None else f"<bool array {'x'.join(str(n) for n in np.shape(mask))}>"
-
-
-def _plain(form: dict[str, Any]) -> dict[str, Any]:
-    """The form of a result for the record; one that is no dtype is reported before it is recorded."""
-    return {name: value if isinstance(value, bool) else _dtype_name(value) for name, value in form.items()}
-
-
-def _dtype_name(dtype: Any) -> str:
-    try:
-        return np.dtype(dtype).name
-    except TypeError:
-        return repr(dtype)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -77,12 +78,12 @@ def find_sections(da: xr.DataArray, section: str = "section") -> Sections:
         Where the coordinate is missing (unless it is the default one), does not lie along z, has
         NaN labels, or has labels that come back after another label.
     """
+    if section in ("y", "x"):
+        raise_problems("section", [f"section={section!r}: sections group planes, so they cannot lie along y or x"])
     dims = plane_dims(da, section)
     if section in da.dims:
-        if section not in da.coords:
-            values = np.arange(da.sizes[section])
-        else:
-            values = da.coords[section].to_index().to_numpy()
+        labelled = section in da.coords
+        values = da.coords[section].to_index().to_numpy() if labelled else np.arange(da.sizes[section])
         if section != "z":
             values = np.repeat(values, da.sizes["z"])
     elif section in da.coords:
@@ -92,7 +93,7 @@ def find_sections(da: xr.DataArray, section: str = "section") -> Sections:
                 "section",
                 [f"section={section!r} has dims {coord.dims}; it must lie along 'z', one label per plane"],
             )
-        values = np.broadcast_to(coord.to_numpy(), (da.sizes["z"],))
+        values = np.broadcast_to(_read_labels(coord), (da.sizes["z"],))
     elif section != "section":
         known = listed([repr(str(name)) for name, c in da.coords.items() if set(c.dims) <= {"z"}])
         raise_problems(
@@ -102,7 +103,26 @@ def find_sections(da: xr.DataArray, section: str = "section") -> Sections:
     else:
         n_planes = int(np.prod([da.sizes[dim] for dim in dims]))
         return Sections((0,), np.zeros(n_planes, np.int64), np.zeros(1, np.int64), explicit=False)
-    return group_labels(list(values.tolist() if values.dtype.kind in "iuf" else values), section)
+    return group_labels(plain_labels(values), section)
+
+
+def plain_labels(values: NDArray[Any]) -> list[Hashable]:
+    """Labels as plain Python objects; dates as time stamps, since NumPy would make nanoseconds of them."""
+    return pd.DatetimeIndex(values).tolist() if values.dtype.kind == "M" else values.tolist()
+
+
+def _read_labels(coord: xr.DataArray) -> NDArray[Any]:
+    """Labels of a coordinate, which `da.chunk()` has chunked too.
+
+    They are few, so they are read in this thread, on which no scheduler has to wait; a cluster that may
+    hold them is asked for them.
+    """
+    if coord.chunks is None:
+        return coord.to_numpy()
+    from dask.base import get_scheduler
+
+    on_cluster = hasattr(getattr(get_scheduler(), "__self__", None), "submit")
+    return np.asarray(coord.data.compute() if on_cluster else coord.data.compute(scheduler="synchronous"))
 
 
 def group_labels(per_plane: Sequence[Hashable], name: str) -> Sections:
@@ -154,7 +174,7 @@ def _positions(labels: Sequence[Hashable], name: str) -> tuple[NDArray[np.int64]
 
 
 def _is_missing(label: Hashable) -> bool:
-    return label is None or bool(label != label) or label is pd.NaT
+    return label is None or label is pd.NaT or bool(label != label)
 
 
 def sections_table(da: xr.DataArray, sections: Sections) -> pd.DataFrame:

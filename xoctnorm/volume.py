@@ -171,7 +171,7 @@ def _correct_block(
 
 
 def _through(transfers: tuple[Transfer, ...], plane: NDArray[np.generic], parameters: list[Any]) -> Plane:
-    corrected = np.array(plane, dtype=np.float32)
+    corrected = np.array(plane, dtype=np.float32, order="C")
     rest = iter(parameters)
     for transfer in transfers:
         corrected = transfer.function(corrected, *(next(rest) for _ in transfer.parameters))

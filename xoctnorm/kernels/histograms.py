@@ -16,12 +16,13 @@ def histogram_range(tissue_threshold: float) -> tuple[float, float]:
 def bin_centers(n_bins: int, tissue_threshold: float) -> Plane:
     """Centres of equal bins, in float32 like the values that they sort."""
     edges = np.linspace(*histogram_range(tissue_threshold), n_bins + 1, dtype=np.float32)
-    return (edges[:-1] + edges[1:]) / 2
+    return (edges[:-1] + edges[1:]) / np.float32(2)
 
 
 def histogram(values: Plane, n_bins: int, tissue_threshold: float) -> NDArray[np.int64]:
     """Counts in equal bins, last edge included; values outside, and NaN, are not counted."""
-    return np.histogram(values, n_bins, range=histogram_range(tissue_threshold))[0]
+    counts: NDArray[np.int64] = np.histogram(values, n_bins, range=histogram_range(tissue_threshold))[0]
+    return counts
 
 
 def matching_table(counts: NDArray[np.int64], reference: NDArray[np.int64], centers: Plane) -> NDArray[np.float64]:
@@ -32,7 +33,8 @@ def matching_table(counts: NDArray[np.int64], reference: NDArray[np.int64], cent
     """
     fraction = np.cumsum(counts) / counts.sum()
     reference_fraction = np.cumsum(reference) / reference.sum()
-    return np.interp(fraction, reference_fraction, centers)
+    table: NDArray[np.float64] = np.interp(fraction, reference_fraction, centers)
+    return table
 
 
 def match_histogram(

@@ -33,7 +33,8 @@ def smooth_where_present(values: Series, position: NDArray[np.integer], sigma: f
     weight = smooth(presence, sigma)
     smoothed = np.zeros_like(metric)
     np.divide(smooth(metric * presence, sigma), weight, out=smoothed, where=weight > _LEAST_PRESENCE)
-    return smoothed[grid]
+    at_sections: Series = smoothed[grid]
+    return at_sections
 
 
 def factors_to_median(smoothed: Series, min_scale: float, max_scale: float) -> Series:

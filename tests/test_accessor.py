@@ -1,0 +1,359 @@
+"""The labelled interface: the same bits however a volume is held, laziness, chains, labels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from conftest import HOLDINGS, assert_same_bits, bits, brain
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xoctnorm import OctnormWarning, normalization
+from xoctnorm.metadata import ATTACHED
+
+METHODS = {
+    "drift none": lambda da: da.octnorm.normalize(drift=None),
+    "drift scale": lambda da: da.octnorm.normalize(smooth_sigma=0.5),
+    "drift histogram, z-profile": lambda da: da.octnorm.normalize(drift="histogram", zprofile_sigma=2.0),
+    "strength": lambda da: da.octnorm.normalize(drift="histogram", strength=0.4, divisor_percentile=50.0),
+    "correct_drift": lambda da: da.octnorm.correct_drift(smooth_sigma=0.5),
+    "match_histograms": lambda da: (da / 2).octnorm.match_histograms(n_bins=64, tissue_threshold=0.1),
+    "smooth_zprofile": lambda da: da.octnorm.smooth_zprofile(sigma=1.5),
+    "smooth_zprofile in a mask": lambda da: da.octnorm.smooth_zprofile(sigma=1.5, mask=da > 0.3),
+    "tissue_mask": lambda da: da.octnorm.tissue_mask(),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("held", HOLDINGS)
+def test_same_bits_however_a_volume_is_held(volume, method, held):
+    given = HOLDINGS[held](volume)
+    before = given.copy(deep=True)
+    result = METHODS[method](given)
+    expected = METHODS[method](volume)
+    assert result.dims == given.dims
+    assert (result.chunks is None) == (given.chunks is None)
+    assert_same_bits(result, expected)
+    for name in expected.coords:
+        np.testing.assert_array_equal(
+            result[name].transpose(*expected[name].dims).values, expected[name].values, strict=True
+        )
+    xr.testing.assert_identical(given, before)
+    assert given.encoding == before.encoding
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", ">i2", "f2", "f4", "f8"])
+@pytest.mark.parametrize("percentile_max", [99.9, 90.0])
+def test_without_drift_it_is_the_reference_to_the_bit(dtype, percentile_max):
+    volume = (100 * brain(seed=4)).astype(dtype)
+    mask, threshold = normalization.get_agarose_mask(volume.values)
+    expected, floors = normalization.normalize_volume(volume.values, mask, percentile_max)
+    result = volume.octnorm.normalize(drift=None, percentile_max=percentile_max)
+    np.testing.assert_array_equal(result.values, expected, strict=True)
+    np.testing.assert_array_equal(result.background_threshold.values, floors, strict=True)
+    np.testing.assert_array_equal(result.agarose_mask.values, mask)
+    assert float(result.otsu_threshold) == threshold
+    caps = np.percentile(volume.values.astype("f4"), percentile_max, axis=(1, 2)).astype("f4")
+    np.testing.assert_array_equal(result.clip_threshold.values, caps)
+    assert float(result.divisor) == (caps - floors).max()
+
+
+def test_drift_is_that_of_the_five_functions(volume):
+    volume = volume.drop_vars("section").octnorm.assign_sections(n=4)
+    plain = volume.octnorm.normalize(drift=None).values
+    factors, metric, smoothed, starts = normalization.compute_scale_factors(plain, 4, 1.0, 80.0, 0.5, 2.0)
+    correction = volume.octnorm.fit(smooth_sigma=1.0)
+    np.testing.assert_array_equal(correction.scale_factor.values, factors, strict=True)
+    np.testing.assert_array_equal(correction.metric.values, metric, strict=True)
+    np.testing.assert_array_equal(correction.smoothed_metric.values, smoothed, strict=True)
+    assert correction.first_plane.values.tolist() == starts
+    result = volume.octnorm.normalize(smooth_sigma=1.0)
+    np.testing.assert_array_equal(result.values, np.clip(plain * factors[:, None, None], 0, 1))
+    np.testing.assert_array_equal(
+        volume.octnorm.normalize(drift="histogram").values, normalization.apply_histogram_matching(plain, 4, 512)
+    )
+
+
+def test_defaults_are_those_of_the_reference_pipeline(volume):
+    step = volume.octnorm.normalize(
+        drift="scale", smooth_sigma=10, percentile=80, min_scale=0.5, max_scale=2, percentile_max=99.9,
+        smoothing_sigma=1, divisor_percentile=100, strength=1, zprofile_sigma=0, n_bins=512, tissue_threshold=0,
+    )  # fmt: skip
+    assert_same_bits(volume.octnorm.normalize(), step)
+
+
+@pytest.mark.parametrize("drift", ["scale", "histogram"])
+def test_single_steps_chain_to_the_whole_job(volume, drift):
+    chain = volume.octnorm.normalize(drift=None)
+    if drift == "scale":
+        chain = chain.octnorm.correct_drift(smooth_sigma=0.5)
+        whole = volume.octnorm.normalize(smooth_sigma=0.5, zprofile_sigma=2.0)
+    else:
+        chain = chain.octnorm.match_histograms()
+        whole = volume.octnorm.normalize(drift="histogram", zprofile_sigma=2.0)
+    chain = chain.octnorm.smooth_zprofile(sigma=2.0)
+    assert_same_bits(chain.clip(0, 1), whole)
+    assert set(ATTACHED) & set(chain.coords) == set(ATTACHED) & set(whole.coords)
+    assert chain.attrs["history"].count("\n") == 2
+
+
+def test_a_mask_of_the_zprofile_is_that_of_the_five_functions(volume):
+    mask = volume > 0.3
+    expected = normalization.apply_zprofile_smoothing(volume.values, mask.values, 2.0)
+    for m in (mask, mask.transpose("x", "y", "z"), mask.values, mask.chunk(z=2)):
+        result = volume.octnorm.smooth_zprofile(sigma=2.0, mask=m)
+        np.testing.assert_array_equal(result.values, expected, strict=True)
+
+
+def test_a_given_mask_is_used_however_it_is_given(volume):
+    mask = (volume.mean("z") < 0.3).reset_coords(drop=True)
+    results = [
+        volume.octnorm.normalize(drift=None, agarose_mask=m)
+        for m in (mask, mask.T, mask.values, mask.drop_vars(["y", "x"]), mask.chunk(y=4))
+    ]
+    expected, _ = normalization.normalize_volume(volume.values, mask.values)
+    for result in results:
+        np.testing.assert_array_equal(result.values, expected)
+        np.testing.assert_array_equal(result.agarose_mask.values, mask.values)
+        assert "otsu_threshold" not in result.coords
+
+
+def test_tissue_is_neither_agarose_nor_empty(volume):
+    volume = volume.copy()
+    volume[0, 12, 15] = 0
+    volume[1, 12, 15] = np.nan
+    volume[2, 12, 15] = -1
+    agarose = volume.octnorm.agarose_mask()
+    tissue = volume.octnorm.tissue_mask()
+    expected = ~np.broadcast_to(agarose.values, volume.shape)
+    expected = expected & (volume.values != 0) & ~np.isnan(volume.values)
+    np.testing.assert_array_equal(tissue.values, expected)
+    assert not tissue.values[:2, 12, 15].any()
+    assert tissue.values[2, 12, 15]
+    given = volume.octnorm.tissue_mask(agarose_mask=np.zeros(agarose.shape, bool))
+    np.testing.assert_array_equal(given.values, (volume != 0) & volume.notnull())
+    assert volume.octnorm.normalize().octnorm.tissue_mask().name == "tissue_mask"
+
+
+def test_chunked_results_are_lazy_after_the_fit(volume, lazy):
+    chunked = volume.chunk(z=3, y=10)
+    correction = chunked.octnorm.fit(drift="histogram", zprofile_sigma=2.0)
+    with lazy():
+        result = chunked.octnorm.apply(correction)
+        _ = repr(result), result.attrs, result.background_threshold.values
+    assert result.chunks == chunked.chunks
+    tissue = chunked.octnorm.tissue_mask(agarose_mask=correction.agarose_mask)
+    assert tissue.chunks is not None
+
+
+def test_a_volume_in_a_file_is_not_loaded_whole(volume, tmp_path):
+    volume.to_netcdf(tmp_path / "volume.nc")
+    with xr.open_dataarray(tmp_path / "volume.nc", cache=False) as stored:
+        result = stored.octnorm.normalize(zprofile_sigma=1.0)
+        assert not stored.variable._in_memory
+        assert_same_bits(result, volume.octnorm.normalize(zprofile_sigma=1.0))
+        assert result.encoding == {}
+
+
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_chunks_never_change_a_bit(data):
+    volume = brain(n_sections=3, planes=3, shape=(18, 20))
+
+    def cut(size):
+        edges = data.draw(st.sets(st.integers(1, size - 1), max_size=5))
+        return tuple(np.diff([0, *sorted(edges), size]).tolist())
+
+    dims = data.draw(st.permutations(["z", "y", "x"]))
+    chunked = volume.transpose(*dims).chunk({dim: cut(volume.sizes[dim]) for dim in dims})
+    options = data.draw(st.sampled_from([{"drift": None}, {}, {"drift": "histogram", "zprofile_sigma": 1.5}]))
+    one, other = chunked.octnorm.normalize(**options), volume.octnorm.normalize(**options)
+    assert_same_bits(one, other)
+    digests = [steps(r)[-1]["fitted_on"]["digest"] for r in (one, other)]
+    assert digests[0] == digests[1]
+
+
+def steps(da):
+    import json
+
+    return json.loads(da.attrs["xoctnorm_provenance"])["steps"]
+
+
+# Sections as a coordinate, a dimension, an index level.
+
+
+def as_dimension(volume):
+    n = len(volume.octnorm.sections)
+    index = pd.MultiIndex.from_product([range(n), volume.z.values[: volume.sizes["z"] // n]], names=["section", "depth"])
+    stacked = volume.drop_vars(["z", "section"]).assign_coords(xr.Coordinates.from_pandas_multiindex(index, "z"))
+    return stacked.unstack("z").rename(depth="z")
+
+
+def test_sections_as_a_dimension_give_the_same_bits(volume):
+    cube = as_dimension(volume)
+    assert set(cube.dims) == {"section", "z", "y", "x"}
+    for options in ({}, {"drift": "histogram", "zprofile_sigma": 2.0}):
+        expected = volume.octnorm.normalize(**options)
+        for held in (cube, cube.transpose("z", "section", "x", "y"), cube.chunk(section=1, z=2, y=7)):
+            result = held.octnorm.normalize(**options)
+            assert result.dims == held.dims
+            flat = result.transpose("section", "z", "y", "x").values.reshape(volume.shape)
+            np.testing.assert_array_equal(flat, expected.values)
+            for name in set(ATTACHED) & set(expected.coords):
+                got = result[name]
+                if "z" in got.dims:
+                    assert set(got.dims) == {"section", "z"}
+                    got = got.transpose("section", "z")
+                np.testing.assert_array_equal(got.values.reshape(expected[name].shape), expected[name].values)
+
+
+def test_sections_as_an_index_level(volume):
+    index = pd.MultiIndex.from_arrays(
+        [volume.section.values, np.tile(np.arange(5), 4)], names=["section", "plane"]
+    )
+    indexed = volume.drop_vars(["z", "section"]).assign_coords(xr.Coordinates.from_pandas_multiindex(index, "z"))
+    for held in (indexed, indexed.chunk(z=4)):
+        result = held.octnorm.normalize(smooth_sigma=0.5)
+        assert_same_bits(result, volume.octnorm.normalize(smooth_sigma=0.5))
+        assert isinstance(result.indexes["z"], pd.MultiIndex)
+        np.testing.assert_array_equal(result.sel(section=2).scale_factor, result.scale_factor[10:15])
+
+
+@pytest.mark.parametrize("labels", [list("wxyz"), [5, 6, 7, 8], [8, 7, 6, 5], np.arange(4).astype("M8[D]").astype("M8[ns]")])
+def test_labels_that_follow_each_other_are_alike(volume, labels):
+    renamed = volume.assign_coords(section=("z", np.repeat(np.array(labels), 5)))
+    assert_same_bits(renamed.octnorm.normalize(smooth_sigma=1.0), volume.octnorm.normalize(smooth_sigma=1.0))
+    assert renamed.octnorm.fit().section_label.values.tolist() == np.array(labels).tolist()
+
+
+def test_uneven_sections_and_another_coordinate():
+    uneven = brain(shape=(40, 50)).isel(z=[0, 1, 5, 6, 7, 8, 9, 10, 15, 16, 17])
+    sizes = np.bincount(uneven.section)
+    factors = uneven.octnorm.scale_factors(smooth_sigma=0, min_scale=0.01, max_scale=100)
+    means = [np.percentile(uneven.values[uneven.section == s], 80) for s in range(4)]
+    expected = np.repeat(np.median(means) / means, sizes)
+    np.testing.assert_allclose(factors.values, expected, rtol=1e-6)
+    assert factors.dims == ("z",)
+    np.testing.assert_array_equal(factors.z, uneven.z)
+    renamed = uneven.rename(section="slab")
+    assert_same_bits(renamed.octnorm.normalize(section="slab"), uneven.octnorm.normalize())
+
+
+def test_a_missing_section_is_a_gap_for_smoothing(volume):
+    """With a gap the neighbours weigh as little as they would with an unmeasured section between them."""
+    options = {"smooth_sigma": 0.8, "min_scale": 0.01, "max_scale": 100}
+    close = volume.octnorm.fit(drift="scale", **options)
+    apart = volume.assign_coords(section=("z", np.repeat([0, 1, 3, 4], 5))).octnorm.fit(drift="scale", **options)
+    np.testing.assert_array_equal(close.metric, apart.metric)
+    weights = np.exp(-0.5 * (np.arange(-3, 4) / 0.8) ** 2)
+    series = np.array([*close.metric.values[:2], 0, *close.metric.values[2:]])
+    presence = np.array([1.0, 1, 0, 1, 1])
+    padded, there = (np.pad(v, 3, mode="symmetric") for v in (series, presence))
+    expected = [padded[i : i + 7] @ weights / (there[i : i + 7] @ weights) for i in (0, 1, 3, 4)]
+    np.testing.assert_allclose(apart.smoothed_metric, expected, rtol=1e-12)
+    assert not np.allclose(apart.smoothed_metric, close.smoothed_metric)
+
+
+def test_every_plane_a_section(volume):
+    result = volume.octnorm.scale_factors(section="z", smooth_sigma=0, min_scale=0.01, max_scale=100)
+    percentiles = np.array([np.percentile(p, 80) for p in volume.values])
+    np.testing.assert_allclose(result.values, np.median(percentiles) / percentiles, rtol=1e-6)
+
+
+@pytest.mark.parametrize("drift", ["scale", "histogram"])
+def test_without_sections_nothing_is_corrected_between_them(volume, drift):
+    bare = volume.drop_vars("section")
+    with pytest.warns(OctnormWarning, match=r"no coordinate 'section'.*assign_sections"):
+        result = bare.octnorm.normalize(drift=drift)
+    assert_same_bits(result, bare.octnorm.normalize(drift=None))
+    if drift == "scale":
+        assert (result.scale_factor == 1).all()
+
+
+def test_further_dims_are_independent_volumes(volume):
+    other = brain(seed=9).assign_coords(section=volume.section)
+    both = xr.concat([volume, other], "channel").assign_coords(channel=["a", "b"])
+    times = xr.concat([both, both * 2], "time")
+    for options in ({}, {"drift": "histogram", "zprofile_sigma": 2.0}):
+        parts = [one.octnorm.normalize(**options) for one in (volume, other)]
+        for held in (both, both.transpose("y", "channel", "x", "z"), both.chunk(channel=1, z=4)):
+            result = held.octnorm.normalize(**options)
+            for index, part in enumerate(parts):
+                assert_same_bits(result.isel(channel=index), part)
+                assert result.background_threshold.dims == ("channel", "z")
+                assert result.agarose_mask.dims == ("channel", "y", "x")
+                np.testing.assert_array_equal(result.isel(channel=index).clip_threshold, part.clip_threshold)
+        assert_same_bits(times.octnorm.normalize(**options).isel(time=0, channel=1), parts[1])
+    mask = volume.octnorm.agarose_mask()
+    np.testing.assert_array_equal(both.octnorm.normalize(agarose_mask=mask).isel(channel=1).agarose_mask, mask)
+
+
+# What results carry.
+
+
+def test_what_was_fitted_follows_the_result(volume):
+    result = volume.octnorm.normalize(zprofile_sigma=2.0)
+    assert set(ATTACHED) <= set(result.coords)
+    part = result.isel(z=slice(3, 7), x=slice(2, 9)).sel(z=40.0)
+    assert float(part.scale_factor) == float(result.scale_factor[4])
+    assert part.agarose_mask.shape == (24, 7)
+    assert all(result[name].attrs["long_name"] and result[name].attrs["units"] for name in ATTACHED)
+    assert result.background_threshold.attrs["units"] == "counts"
+    bare = volume.octnorm.normalize(attach=False)
+    assert not set(ATTACHED) & set(bare.coords)
+    assert_same_bits(bare, volume.octnorm.normalize())
+
+
+def test_attributes_that_no_longer_hold_move_into_the_record(volume):
+    old = {"valid_min": 0, "valid_range": [0, 9], "actual_range": [1, 2], "flag_values": [1], "standard_name": "x"}
+    volume.attrs.update(old, operator="me", history="made by hand")
+    volume.encoding.update(dtype="int16", scale_factor=0.1, _FillValue=-1)
+    result = volume.octnorm.normalize()
+    assert result.attrs["units"] == "1"
+    assert result.attrs["operator"] == "me"
+    assert result.attrs["long_name"] == "OCT intensity"
+    assert not set(old) & set(result.attrs)
+    assert steps(result)[0]["fitted_on"]["attributes"] == {**old, "units": "counts"}
+    assert result.encoding == {}
+    lines = result.attrs["history"].split("\n")
+    assert lines[1] == "made by hand"
+    assert "normalize(agarose_mask=None, percentile_max=99.9" in lines[0]
+    drifted = volume.octnorm.correct_drift()
+    assert drifted.attrs["units"] == "counts"
+    assert "valid_min" not in drifted.attrs
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", np.float64])
+def test_dtype_of_the_result(volume, dtype):
+    result = volume.octnorm.normalize(dtype=dtype)
+    assert result.dtype == np.dtype(dtype)
+    np.testing.assert_array_equal(result.values, volume.octnorm.normalize().values.astype(dtype))
+
+
+def test_coordinates_and_name_stay(volume):
+    volume = volume.assign_coords(stage=("z", np.arange(20)), operator="me")
+    result = volume.octnorm.normalize()
+    xr.testing.assert_identical(result.drop_vars(list(set(ATTACHED) & set(result.coords))).coords.to_dataset(), volume.coords.to_dataset())
+    assert result.name == "intensity"
+    assert result.sizes == volume.sizes
+
+
+def test_fit_and_normalize_take_the_same_parameters():
+    import inspect
+
+    fit, normalize = (
+        inspect.signature(getattr(xr.DataArray.octnorm, name)).parameters for name in ("fit", "normalize")
+    )
+    assert {k: v.default for k, v in fit.items()} == {
+        k: v.default for k, v in normalize.items() if k not in ("dtype", "attach")
+    }
+
+
+def test_bits_helper_sees_a_difference(volume):
+    changed = volume.copy()
+    changed[0, 0, 0] += 1
+    with pytest.raises(AssertionError):
+        assert_same_bits(changed, volume)
+    assert bits(volume).shape == volume.shape
