@@ -108,7 +108,8 @@ def find_sections(da: xr.DataArray, section: str = "section") -> Sections:
 
 def plain_labels(values: NDArray[Any]) -> list[Hashable]:
     """Labels as plain Python objects; dates as time stamps, since NumPy would make nanoseconds of them."""
-    return pd.DatetimeIndex(values).tolist() if values.dtype.kind == "M" else values.tolist()
+    labels: list[Hashable] = pd.DatetimeIndex(values).tolist() if values.dtype.kind == "M" else values.tolist()
+    return labels
 
 
 def _read_labels(coord: xr.DataArray) -> NDArray[Any]:

@@ -2,25 +2,24 @@
 
 import json
 import math
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
-from reprlib import repr as short_repr
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
 from numpy.typing import DTypeLike, NDArray
 
-EMPTY, AGAROSE, GREY_MATTER, WHITE_MATTER = range(4)
-"""Values of ``tissue_class``."""
+from xoctnorm.errors import raise_problems
+from xoctnorm.phantom.anatomy import AGAROSE, EMPTY, GREY_MATTER, WHITE_MATTER, Waves, anatomy, draw_waves
+from xoctnorm.phantom.parameters import parameter_problems
+
+__all__ = ["AGAROSE", "EMPTY", "GREY_MATTER", "SPECULAR_LEVEL", "WHITE_MATTER", "make_phantom"]
 
 SPECULAR_LEVEL = 20.0
 """Intensity of a specular spot, in units of full scale."""
 
-_DTYPES = ("uint8", "uint16", "float16", "float32", "float64")
-_SMALLEST_FIELD = 16
 _SPECULAR_SPOTS = 5
 _SPECULAR_AREA = 0.005  # of the imaged field, all spots of a plane together
 _TEXTURE = 0.06  # relative standard deviation of reflectivity within a class of tissue
@@ -114,7 +113,7 @@ def make_phantom(
 
     Raises
     ------
-    ValueError
+    InputError
         If any parameter is not as described; one message names all of them.
 
     Notes
@@ -135,8 +134,7 @@ def make_phantom(
     """
     parameters = dict(locals())
     parameters["dtype"] = getattr(dtype, "__name__", str(dtype))  # np.uint8 is as good as "uint8"
-    if problems := _problems(parameters):
-        raise ValueError("The phantom can't be made:\n" + "\n".join(f"- {problem}" for problem in problems))
+    raise_problems("make_phantom", parameter_problems(parameters))
 
     series = _lay_out(parameters)
     planes = np.flatnonzero(~np.isin(series.section, np.asarray(missing_sections, dtype=int)))
@@ -189,34 +187,6 @@ def make_phantom(
     return xr.Dataset(variables, coords, {"title": "Serial-section OCT phantom", "phantom_parameters": record})
 
 
-class _Waves(NamedTuple):
-    """A smooth random function of z, y and x: a sum of waves, so that any plane can be had by itself."""
-
-    frequency: NDArray[np.float64]  # (wave, axis), in radians
-    phase: NDArray[np.float64]
-
-    @classmethod
-    def draw(cls, rng: np.random.Generator, n: int, cycles: float, cycles_z: float) -> "_Waves":
-        """Draw waves with about `cycles` over the field, in all directions, and up to `cycles_z` along z."""
-        direction = (np.arange(n) + rng.uniform(size=n)) * math.pi / n
-        lateral = math.pi * cycles * rng.uniform(0.7, 1.3, n)  # the field has length 2
-        along_z = 2 * math.pi * cycles_z * rng.uniform(-1, 1, n)
-        frequency = np.stack([along_z, lateral * np.sin(direction), lateral * np.cos(direction)], axis=1)
-        return cls(frequency, rng.uniform(0, 2 * math.pi, n))
-
-    def at(self, t: float, v: NDArray[np.float64], u: NDArray[np.float64]) -> NDArray[np.float32]:
-        """Values on the grid of `v` and `u`: mean 0, variance 1, never beyond sqrt(2 n)."""
-        kz, ky, kx = self.frequency.T[:, :, np.newaxis]
-        along_y = (self.phase[:, np.newaxis] + kz * t + ky * v).astype(np.float32)
-        along_x = (kx * u).astype(np.float32)
-        # cos(a + b), taken apart: a wave costs two outer products and no cosine per pixel. einsum without
-        # optimization stays away from BLAS, whose sums may depend on the number of threads.
-        amplitude = np.float32(math.sqrt(2 / len(self.phase)))
-        values: NDArray[np.float32] = np.einsum("ky,kx->yx", np.cos(along_y), np.cos(along_x))
-        values -= np.einsum("ky,kx->yx", np.sin(along_y), np.sin(along_x))
-        return values * amplitude
-
-
 @dataclass(frozen=True)
 class _Series:
     """The whole series, lost sections included: all that is needed to make any one of its planes."""
@@ -233,7 +203,7 @@ class _Series:
     looks: float | None
     specular_planes: frozenset[int]
     dtype: np.dtype[Any]
-    waves: Mapping[str, _Waves]
+    waves: Mapping[str, Waves]
 
 
 class _Plane(NamedTuple):
@@ -261,13 +231,6 @@ def _lay_out(parameters: Mapping[str, Any]) -> _Series:
             return np.exp([float(given) * _rng(seed, stream, i).standard_normal() for i in range(n)])
         return np.asarray(given, dtype=np.float64)
 
-    rng = _rng(seed, _ANATOMY)
-    waves = {
-        "warp_y": _Waves.draw(rng, 6, cycles=1.0, cycles_z=0.6),
-        "warp_x": _Waves.draw(rng, 6, cycles=1.0, cycles_z=0.6),
-        "folds": _Waves.draw(rng, 12, cycles=4.0, cycles_z=0.8),
-        "texture": _Waves.draw(rng, 12, cycles=5.0, cycles_z=1.5),
-    }
     return _Series(
         seed=seed,
         field_shape=(p["shape"][0] - 2 * p["margin"], p["shape"][1] - 2 * p["margin"]),
@@ -281,13 +244,13 @@ def _lay_out(parameters: Mapping[str, Any]) -> _Series:
         looks=p["looks"],
         specular_planes=frozenset(p["specular_planes"]),
         dtype=np.dtype(p["dtype"]),
-        waves=waves,
+        waves=draw_waves(_rng(seed, _ANATOMY)),
     )
 
 
 def _make_plane(series: _Series, plane: int) -> _Plane:
     """Make one plane from the series and its number alone, so that planes can be made in any order."""
-    tissue_class, texture = _anatomy(series, plane)
+    tissue_class, texture = anatomy(series.waves, series.field_shape, (plane + 0.5) / series.depth.size)
     tissue = tissue_class >= GREY_MATTER
     reflectivity = series.class_reflectivity[tissue_class]
     reflectivity[tissue] *= 1 + np.float32(_TEXTURE) * texture[tissue]
@@ -305,29 +268,6 @@ def _make_plane(series: _Series, plane: int) -> _Plane:
     specular = _specular_spots(series, plane)
     intensity[specular] = SPECULAR_LEVEL
     return _Plane(tissue_class, reflectivity, specular, _digitize(intensity, series.dtype))
-
-
-def _anatomy(series: _Series, plane: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Tissue class and texture: two fused hemispheres, folded cortex, white matter, deep grey nuclei."""
-    t = (plane + 0.5) / series.depth.size
-    v, u = ((2 * np.arange(n) + 1) / n - 1 for n in series.field_shape)  # -1 to 1, at pixel centres
-    wave = {name: waves.at(t, v, u) for name, waves in series.waves.items()}
-
-    # The warp of 6 waves stays below 0.11, the hemispheres within 0.82: the brain can't touch the border.
-    scale = 0.55 + 0.45 * math.sin(math.pi * t)
-    side = np.abs(u.astype(np.float32) + 0.03 * wave["warp_x"]) / scale
-    up = (v.astype(np.float32)[:, np.newaxis] + 0.03 * wave["warp_y"]) / scale
-    hemisphere = 1 - np.hypot((side - 0.32) / 0.5, (up + 0.12) / 0.66)
-    stem = 1 - np.hypot(side / 0.42, (up - 0.22) / 0.5)
-    inside = np.maximum(hemisphere, stem)  # 0 at the surface, 1 deep inside
-
-    sulci = np.exp(-((wave["folds"] / 0.3) ** 2))
-    ridges = np.minimum(np.abs(wave["folds"]), 1.5)
-    nuclei = np.hypot((side - 0.25) / 0.17, (up - 0.1) / 0.2) < 1 + 0.1 * wave["texture"]
-    tissue_class = np.full(series.field_shape, AGAROSE, np.int8)
-    tissue_class[inside > 0.14 * sulci] = GREY_MATTER
-    tissue_class[(inside > 0.44 - 0.18 * ridges) & ~nuclei] = WHITE_MATTER
-    return tissue_class, wave["texture"]
 
 
 def _specular_spots(series: _Series, plane: int) -> NDArray[np.bool_]:
@@ -349,70 +289,3 @@ def _digitize(intensity: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
         full_scale = np.iinfo(dtype).max
         intensity = np.rint(np.minimum(intensity, 1) * full_scale)
     return intensity.astype(dtype)
-
-
-def _problems(parameters: Mapping[str, Any]) -> list[str]:
-    """Everything that is wrong with the parameters: name, value, and what is accepted."""
-    p = parameters
-    # What one parameter allows may depend on another; where that one is wrong itself, less is checked.
-    n = int(p["n_sections"]) if _is_integer(p["n_sections"], 1) else None
-    sizes, missing, margin = p["planes_per_section"], p["missing_sections"], p["margin"]
-    sizes_ok = _is_integer(sizes, 1) or _is_list(sizes, _is_integer, 1, n)
-    missing_ok = _is_list(missing, _is_integer, 0) and (n is None or set(missing) < set(range(n)))
-    specular_ok = _is_list(p["specular_planes"], _is_integer, 0)
-    n_planes = None
-    if n is not None and sizes_ok:
-        section = np.repeat(np.arange(n), np.broadcast_to(sizes, n))
-        n_planes = section.size
-        if missing_ok and specular_ok:
-            specular_ok = set(p["specular_planes"]) <= set(np.flatnonzero(~np.isin(section, [*missing])))
-    smallest = _SMALLEST_FIELD + (2 * margin if _is_integer(margin, 0) else 0)
-
-    def number_or_one_per(what: str, name: str, length: int | None) -> tuple[bool, str]:
-        ok = _is_number(p[name], 0) or _is_list(p[name], _is_positive, 0, length)
-        count = "" if length is None else f" ({length})"
-        return ok, f"a number of at least 0, or a sequence of numbers above 0, one per {what}{count}"
-
-    sizes_accepted = "an integer of at least 1, or a sequence of them, one per section"
-    share = "a number from 0 to 1"
-    rules = {
-        "shape": (_is_list(p["shape"], _is_integer, smallest, 2), f"(y, x), integers of at least {smallest}"),
-        "n_sections": (n is not None, "an integer of at least 1"),
-        "planes_per_section": (sizes_ok, sizes_accepted + ("" if n is None else f" ({n})")),
-        "missing_sections": (
-            missing_ok,
-            "a sequence of labels from 0 to n_sections - 1 that leaves a section",
-        ),
-        "section_gain": number_or_one_per("section", "section_gain", n),
-        "plane_jitter": number_or_one_per("plane of the series", "plane_jitter", n_planes),
-        "decay": (_is_number(p["decay"], 0), "a number of at least 0"),
-        **{name: (_is_number(p[name], 0, 1), share) for name in ("agarose", "grey", "white", "noise_floor")},
-        "looks": (p["looks"] is None or _is_positive(p["looks"], 0), "a number above 0, or None"),
-        "specular_planes": (
-            specular_ok,
-            "a sequence of planes of the series, from 0, none in a missing section",
-        ),
-        "margin": (_is_integer(margin, 0), "an integer of at least 0"),
-        "voxel_size": (_is_list(p["voxel_size"], _is_positive, 0, 3), "(z, y, x), numbers above 0"),
-        "dtype": (p["dtype"] in _DTYPES, f"one of {', '.join(_DTYPES)}"),
-        "seed": (_is_integer(p["seed"], 0), "an integer of at least 0"),
-    }
-    return [f"{name}={short_repr(p[name])}: must be {accepted}" for name, (ok, accepted) in rules.items() if not ok]
-
-
-def _is_integer(value: object, least: float) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
-
-
-def _is_number(value: object, least: float, most: float = sys.float_info.max) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and least <= float(value) <= most
-
-
-def _is_positive(value: object, least: float) -> bool:
-    return _is_number(value, least) and value != 0
-
-
-def _is_list(value: object, is_item: Callable[[object, float], bool], least: float, length: int | None = None) -> bool:
-    if not isinstance(value, Sequence | np.ndarray) or np.shape(value) == ():
-        return False
-    return length in (None, len(value)) and all(is_item(item, least) for item in value)

@@ -1,0 +1,158 @@
+"""The single steps."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+from numpy.typing import DTypeLike
+
+from xoctnorm import recipes
+from xoctnorm.accessor.part import Part
+from xoctnorm.applying import Form
+from xoctnorm.corrections import HistogramMatch, PercentileScale, ZProfile
+from xoctnorm.fitting import Mask
+
+
+class SingleSteps(Part):
+    """Corrections one at a time, to be chained."""
+
+    def scale_factors(
+        self,
+        *,
+        smooth_sigma: float = PercentileScale.smooth_sigma,
+        percentile: float = PercentileScale.percentile,
+        min_scale: float = PercentileScale.min_scale,
+        max_scale: float = PercentileScale.max_scale,
+        strength: float = PercentileScale.strength,
+        section: str = "section",
+    ) -> xr.DataArray:
+        """Factors of the drift correction by percentile scaling, of the values as they are.
+
+        The parameters are those of `normalize`. Reads the volume twice.
+
+        Returns
+        -------
+        xarray.DataArray
+            float32 along z, and further dims.
+
+        Raises
+        ------
+        InputError
+            See `normalize`.
+        """
+        correction = PercentileScale(smooth_sigma, percentile, min_scale, max_scale, strength)
+        return recipes.scale_factors(self._volume, correction, section=section)
+
+    def correct_drift(
+        self,
+        *,
+        smooth_sigma: float = PercentileScale.smooth_sigma,
+        percentile: float = PercentileScale.percentile,
+        min_scale: float = PercentileScale.min_scale,
+        max_scale: float = PercentileScale.max_scale,
+        strength: float = PercentileScale.strength,
+        section: str = "section",
+        dtype: DTypeLike = np.float32,
+        attach: bool = True,
+    ) -> xr.DataArray:
+        """Multiply every plane by the factor of its section, see `scale_factors`.
+
+        The parameters are those of `normalize`. As a single step it does not clip: a normalized volume can
+        exceed 1 until the end of a chain, where ``.clip(0, 1)`` gives what `normalize` gives. Reads the
+        volume twice to fit.
+
+        Returns
+        -------
+        xarray.DataArray
+            The corrected volume, with ``scale_factor`` attached.
+
+        Raises
+        ------
+        InputError
+            See `normalize`.
+        """
+        correction = PercentileScale(smooth_sigma, percentile, min_scale, max_scale, strength)
+        return recipes.single_step(
+            self._volume, correction, Form(dtype, attach), method="correct_drift", section=section
+        )
+
+    def match_histograms(
+        self,
+        *,
+        n_bins: int = HistogramMatch.n_bins,
+        tissue_threshold: float = HistogramMatch.tissue_threshold,
+        strength: float = HistogramMatch.strength,
+        section: str = "section",
+        dtype: DTypeLike = np.float32,
+        attach: bool = True,
+    ) -> xr.DataArray:
+        """Match the histogram of every section to that of the volume, on a normalized volume.
+
+        The parameters are those of `normalize`; bins end at 1. Reads the volume twice to fit.
+
+        Returns
+        -------
+        xarray.DataArray
+            The corrected volume. The tables are in the correction that `fit` returns.
+
+        Raises
+        ------
+        InputError
+            See `normalize`.
+        """
+        return recipes.single_step(
+            self._volume,
+            HistogramMatch(n_bins, tissue_threshold, strength),
+            Form(dtype, attach),
+            method="match_histograms",
+            section=section,
+        )
+
+    def smooth_zprofile(
+        self,
+        *,
+        sigma: float = ZProfile.sigma,
+        mask: Mask | None = None,
+        min_tissue_voxels: int = ZProfile.min_tissue_voxels,
+        section: str = "section",
+        dtype: DTypeLike = np.float32,
+        attach: bool = True,
+    ) -> xr.DataArray:
+        """Multiply every plane so that its mean over tissue lies on the profile smoothed along z.
+
+        Reads the volume twice to fit. Does not clip, see `correct_drift`.
+
+        Parameters
+        ----------
+        sigma
+            Standard deviation of the Gaussian along z, in planes; 0 leaves the volume alone.
+        mask
+            bool with the dims of the volume, True on tissue: voxels outside are left alone, as in the
+            reference. None takes what is neither agarose (as attached, else found) nor empty, and multiplies
+            whole planes.
+        min_tissue_voxels
+            A plane with fewer voxels of tissue is left alone, and left out of the profile.
+        section
+            Name of the section dimension, where there is one.
+        dtype
+            Floating dtype of the result.
+        attach
+            Whether ``zprofile_gain`` comes along as a coordinate.
+
+        Returns
+        -------
+        xarray.DataArray
+            The corrected volume.
+
+        Raises
+        ------
+        InputError
+            See `normalize`.
+
+        Warns
+        -----
+        OctnormWarning
+            Where planes have too little tissue.
+        """
+        correction = ZProfile(sigma, min_tissue_voxels)
+        return recipes.smooth_zprofile(self._volume, correction, mask, Form(dtype, attach), section=section)
