@@ -186,7 +186,9 @@ def steps(da):
 
 def as_dimension(volume):
     n = len(volume.octnorm.sections)
-    index = pd.MultiIndex.from_product([range(n), volume.z.values[: volume.sizes["z"] // n]], names=["section", "depth"])
+    index = pd.MultiIndex.from_product(
+        [range(n), volume.z.values[: volume.sizes["z"] // n]], names=["section", "depth"]
+    )
     stacked = volume.drop_vars(["z", "section"]).assign_coords(xr.Coordinates.from_pandas_multiindex(index, "z"))
     return stacked.unstack("z").rename(depth="z")
 
@@ -210,9 +212,7 @@ def test_sections_as_a_dimension_give_the_same_bits(volume):
 
 
 def test_sections_as_an_index_level(volume):
-    index = pd.MultiIndex.from_arrays(
-        [volume.section.values, np.tile(np.arange(5), 4)], names=["section", "plane"]
-    )
+    index = pd.MultiIndex.from_arrays([volume.section.values, np.tile(np.arange(5), 4)], names=["section", "plane"])
     indexed = volume.drop_vars(["z", "section"]).assign_coords(xr.Coordinates.from_pandas_multiindex(index, "z"))
     for held in (indexed, indexed.chunk(z=4)):
         result = held.octnorm.normalize(smooth_sigma=0.5)
@@ -221,7 +221,9 @@ def test_sections_as_an_index_level(volume):
         np.testing.assert_array_equal(result.sel(section=2).scale_factor, result.scale_factor[10:15])
 
 
-@pytest.mark.parametrize("labels", [list("wxyz"), [5, 6, 7, 8], [8, 7, 6, 5], np.arange(4).astype("M8[D]").astype("M8[ns]")])
+@pytest.mark.parametrize(
+    "labels", [list("wxyz"), [5, 6, 7, 8], [8, 7, 6, 5], np.arange(4).astype("M8[D]").astype("M8[ns]")]
+)
 def test_labels_that_follow_each_other_are_alike(volume, labels):
     renamed = volume.assign_coords(section=("z", np.repeat(np.array(labels), 5)))
     assert_same_bits(renamed.octnorm.normalize(smooth_sigma=1.0), volume.octnorm.normalize(smooth_sigma=1.0))
@@ -335,7 +337,9 @@ def test_dtype_of_the_result(volume, dtype):
 def test_coordinates_and_name_stay(volume):
     volume = volume.assign_coords(stage=("z", np.arange(20)), operator="me")
     result = volume.octnorm.normalize()
-    xr.testing.assert_identical(result.drop_vars(list(set(ATTACHED) & set(result.coords))).coords.to_dataset(), volume.coords.to_dataset())
+    xr.testing.assert_identical(
+        result.drop_vars(list(set(ATTACHED) & set(result.coords))).coords.to_dataset(), volume.coords.to_dataset()
+    )
     assert result.name == "intensity"
     assert result.sizes == volume.sizes
 

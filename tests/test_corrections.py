@@ -218,7 +218,9 @@ def test_strength_blends_with_the_input(drift):
     else:
         part = volume.octnorm.normalize(drift=drift, strength=0.3, **options)
         whole = volume.octnorm.scale_factors(smooth_sigma=0)
-        np.testing.assert_allclose(volume.octnorm.scale_factors(smooth_sigma=0, strength=0.3), 0.7 + 0.3 * whole, rtol=1e-6)
+        np.testing.assert_allclose(
+            volume.octnorm.scale_factors(smooth_sigma=0, strength=0.3), 0.7 + 0.3 * whole, rtol=1e-6
+        )
         below = full < 1
         np.testing.assert_allclose(part.where(below), (0.7 * none + 0.3 * full).where(below), atol=1e-6)
 

@@ -172,9 +172,7 @@ def test_any_dtype_and_strides_match_plain_numpy(dtype, layout):
 
 
 @settings(max_examples=40, deadline=None)
-@given(
-    n_z=st.integers(1, 40), n=st.integers(1, 40) | st.none(), sigma=st.floats(0.1, 20), seed=st.integers(0, 2**32)
-)
+@given(n_z=st.integers(1, 40), n=st.integers(1, 40) | st.none(), sigma=st.floats(0.1, 20), seed=st.integers(0, 2**32))
 def test_scale_factors_for_any_division(n_z, n, sigma, seed):
     rng = np.random.default_rng(seed)
     vol = rng.random((n_z, 23, 23), np.float32) * rng.uniform(0, 1, (n_z, 1, 1)).astype(np.float32)

@@ -148,3 +148,56 @@ def test_digest_of_several_volumes_is_that_of_all():
 def test_what_json_cannot_hold_is_made_plain(value, plain):
     assert jsonable(value) == plain
     json.dumps(jsonable(value), allow_nan=False)
+
+
+@pytest.mark.parametrize("dims", [("z", "y", "x"), ("x", "z", "y")])
+@pytest.mark.parametrize("rechunk", [False, True])
+def test_a_writer_counts_the_digest_that_apply_left_open(dims, rechunk, tmp_path):
+    volume = brain()
+    correction = volume.octnorm.fit()
+    other = (2 * volume).transpose(*dims).chunk(z=3, y=7, x=9)
+    expected = f"sum64-splitmix:{digest((2 * volume).values, 0):016x}"
+    result = other.octnorm.apply(correction)
+    assert steps(result)[0]["applied_to"]["digest"] is None
+    if rechunk:
+        result = result.chunk(z=5, y=-1).rename("renamed")
+    del other
+    result.octnorm.to_netcdf(tmp_path / "out.nc")
+    with xr.open_dataarray(tmp_path / "out.nc") as stored:
+        applied_to = steps(stored)[0]["applied_to"]
+        assert applied_to["digest"] == expected
+        assert "awaits" not in applied_to
+        np.testing.assert_array_equal(stored.values, result.values)
+
+
+def test_counting_the_digest_reads_the_volume_once(tmp_path):
+    import dask.array
+
+    volume = brain()
+    reads = []
+
+    def read(block, block_info=None):
+        if block_info:
+            reads.append(block_info[0]["chunk-location"])
+        return block
+
+    data = dask.array.from_array(volume.values, chunks=(4, 8, 30)).map_blocks(
+        read, dtype="f4", meta=np.empty((0, 0, 0), "f4")
+    )
+    result = volume.copy(data=data).octnorm.apply(volume.octnorm.fit())
+    reads.clear()
+    result.octnorm.to_netcdf(tmp_path / "out.nc")
+    assert len(reads) == len(set(reads)) == data.npartitions
+
+
+def test_nothing_is_kept_of_volumes_that_are_gone():
+    import gc
+
+    from xoctnorm import pending
+
+    volume = brain()
+    result = volume.chunk(z=2).octnorm.apply(volume.octnorm.fit())
+    assert pending._awaiting
+    del result
+    gc.collect()
+    assert not pending._awaiting

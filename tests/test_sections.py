@@ -37,7 +37,9 @@ def test_table_without_coordinate_is_one_section():
 
 
 def test_section_dimension_is_flattened_section_by_section():
-    da = xr.DataArray(np.ones((2, 3, 2, 2)), dims=("section", "z", "y", "x"), coords={"section": ["p", "q"], "z": [0.0, 5, 10]})
+    da = xr.DataArray(
+        np.ones((2, 3, 2, 2)), dims=("section", "z", "y", "x"), coords={"section": ["p", "q"], "z": [0.0, 5, 10]}
+    )
     for held in (da, da.transpose("z", "x", "section", "y")):
         table = held.octnorm.sections
         assert table.label.tolist() == ["p", "q"]
@@ -49,7 +51,9 @@ def test_section_dimension_is_flattened_section_by_section():
 
 def test_multiindex_level():
     index = pd.MultiIndex.from_arrays([[7, 7, 8], [0, 1, 0]], names=["section", "plane"])
-    da = xr.DataArray(np.ones((3, 2, 2)), dims=("z", "y", "x")).assign_coords(xr.Coordinates.from_pandas_multiindex(index, "z"))
+    da = xr.DataArray(np.ones((3, 2, 2)), dims=("z", "y", "x")).assign_coords(
+        xr.Coordinates.from_pandas_multiindex(index, "z")
+    )
     assert da.octnorm.sections.label.tolist() == [7, 8]
     assert da.octnorm.sections.first_z.tolist() == [(7, 0), (8, 0)]
 
@@ -102,7 +106,9 @@ def test_bad_labels_name_the_label_and_the_plane(labels, message):
 
 def test_bad_coordinates():
     da = stack([0, 0, 1])
-    with pytest.raises(InputError, match=r"section='slab' is no coordinate of the volume; along z there are: 'section'"):
+    with pytest.raises(
+        InputError, match=r"section='slab' is no coordinate of the volume; along z there are: 'section'"
+    ):
         find_sections(da, "slab")
     with pytest.raises(InputError, match=r"section='x': sections group planes"):
         find_sections(da, "x")

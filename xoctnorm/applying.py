@@ -15,8 +15,9 @@ from xoctnorm.checks import clashes, volume_problems
 from xoctnorm.corrections import BY_NAME, Background, Correction
 from xoctnorm.errors import listed, raise_problems
 from xoctnorm.kernels.background import clip_to_unit
-from xoctnorm.kernels.digest import digest
+from xoctnorm.kernels.digest import MODULUS, digest
 from xoctnorm.metadata import ATTACHED
+from xoctnorm.pending import await_digest
 from xoctnorm.sections import find_sections, plain_labels, plane_dims
 from xoctnorm.volume import Planes, Transfer, volume_dims
 
@@ -59,7 +60,7 @@ def apply(da: xr.DataArray, correction: xr.Dataset, form: Form, *, match: str) -
         problems += mismatches(da, correction, match)
     raise_problems("apply", problems)
     step = provenance.steps_of(correction.attrs)[-1]
-    step["applied_to"] = provenance.identity(da, _digest(da, step["section"]["name"]))
+    step["applied_to"] = _applied_to(da, step["section"]["name"])
     step["apply"] = {"time": provenance.now(), "parameters": {"match": match, **form.record()}}
     line = provenance.history_line({**step, **step["apply"], "method": "apply"})
     return corrected(da, correction, step, [line, provenance.history_line(step)], form)
@@ -180,10 +181,12 @@ def _fits(variable: xr.DataArray, da: xr.DataArray) -> bool:
     return all(da.sizes.get(dim) == size for dim, size in variable.sizes.items())
 
 
-def _digest(da: xr.DataArray, section: str) -> int | None:
-    """Digest of the values where they are in memory; a chunked volume is not read for it."""
+def _applied_to(da: xr.DataArray, section: str) -> dict[str, Any]:
+    """Identity of the volume; a chunked one is not read for its digest, which awaits the writing of the result."""
+    dims = volume_dims(da, section)
     if da.chunks is not None:
-        return None
-    data = da.variable.transpose(*volume_dims(da, section))
+        return {**provenance.identity(da), "awaits": await_digest(da.variable, dims)}
+    data = da.variable.transpose(*dims)
     size = int(np.prod(data.shape[-2:]))
-    return sum(digest(plane, number * size) for number, plane in enumerate(Planes(data).raw_planes())) % 2**64
+    words = (digest(plane, number * size) for number, plane in enumerate(Planes(data).raw_planes()))
+    return provenance.identity(da, sum(words) % MODULUS)

@@ -15,6 +15,7 @@ from xoctnorm import provenance
 from xoctnorm.checks import coverage_problems, mask_problems, volume_problems
 from xoctnorm.corrections import Background, Correction, HistogramMatch, PercentileScale
 from xoctnorm.errors import InputError, collecting, raise_problems, warn
+from xoctnorm.kernels.digest import MODULUS
 from xoctnorm.metadata import describe
 from xoctnorm.sections import ADD_SECTIONS, Sections, find_sections, plane_dims
 from xoctnorm.statistics import Survey, survey
@@ -70,7 +71,7 @@ def fit(
             raise InputError(call.method, [where + problem for problem in error.problems]) from None
         parts.append(part)
         notes += [where + note for note in part_notes]
-        digest = (digest + first.digest) % 2**64
+        digest = (digest + first.digest) % MODULUS
 
     fitted = _stack(parts, further, sizes)
     step = provenance.new_step(

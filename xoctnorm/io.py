@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 import tempfile
+import threading
 import uuid
 from collections.abc import Hashable, Iterator
 from pathlib import Path
@@ -14,10 +15,14 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from xarray.backends import NetCDF4DataStore
+from xarray.backends.common import ArrayWriter
 from xarray.indexes import PandasMultiIndex
 
 from xoctnorm.cf import cf_dataset, record, stored
 from xoctnorm.errors import raise_problems
+from xoctnorm.pending import pending_digests, with_digests
+from xoctnorm.provenance import ATTRIBUTE
 
 _CHUNK_BYTES = 2**20
 _CHUNK_PLANES = 16
@@ -91,7 +96,9 @@ def write_netcdf(volume: xr.DataArray, path: str | os.PathLike[str], *, compleve
     try:
         partial, free = folder / "partial.nc", shutil.disk_usage(folder).free
         try:
-            ds.to_netcdf(partial, engine="netcdf4", format="NETCDF4", encoding=encoding)
+            digests = _write(ds, partial, encoding, pending_digests(volume))
+            if digests:
+                _record_digests(partial, digests)
             _sync(partial)
         except (OSError, RuntimeError) as error:
             if isinstance(error, OSError) or "NetCDF: " in str(error):
@@ -218,6 +225,35 @@ def _encoding(ds: xr.Dataset, name: Hashable, complevel: int) -> dict[str, Any]:
         # CF's coordinate variables are numbers. Text as an array of characters is a label, and reads back the same.
         options["dtype"] = "S1"
     return options
+
+
+def _write(ds: xr.Dataset, path: Path, encoding: dict[Hashable, Any], digests: dict[str, Any]) -> dict[str, int]:
+    """Write a Dataset, and count lazy digests of what it is computed from in the same pass.
+
+    `Dataset.to_netcdf` computes by itself, and whatever is computed beside it reads the input again.
+    """
+    store, writer = NetCDF4DataStore.open(path, mode="w", format="NETCDF4"), ArrayWriter()
+    try:
+        ds.dump_to_store(store, writer=writer, encoding=encoding)
+        if not writer.sources:
+            return {}
+        import dask.array
+
+        lock = threading.Lock()  # NetCDF can't take two at a time
+        stored = dask.array.store(writer.sources, writer.targets, regions=writer.regions, lock=lock, compute=False)
+        _, counted = dask.compute(stored, digests)
+        return {name: int(words.sum()) for name, words in counted.items()}
+    finally:
+        store.close()
+
+
+def _record_digests(path: Path, digests: dict[str, int]) -> None:
+    import netCDF4
+
+    with netCDF4.Dataset(path, "a") as file:
+        for variable in file.variables.values():
+            if ATTRIBUTE in variable.ncattrs():
+                variable.setncattr(ATTRIBUTE, with_digests(variable.getncattr(ATTRIBUTE), digests))
 
 
 def _sync(path: Path) -> None:

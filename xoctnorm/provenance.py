@@ -71,9 +71,9 @@ def steps_of(attrs: Mapping[Any, Any]) -> list[dict[str, Any]]:
     return steps
 
 
-def record(steps: Sequence[Mapping[str, Any]]) -> str:
-    """Write steps as the JSON attribute."""
-    return json.dumps({"schema_version": SCHEMA_VERSION, "steps": list(steps)}, ensure_ascii=False)
+def record(steps: Sequence[Mapping[str, Any]], **more: Any) -> str:
+    """Write steps, and what else a file has to say, as the JSON attribute."""
+    return json.dumps({"schema_version": SCHEMA_VERSION, "steps": list(steps), **more}, ensure_ascii=False)
 
 
 def identity(da: xr.DataArray, digest: int | None = None) -> dict[str, Any]:

@@ -108,8 +108,7 @@ def find_sections(da: xr.DataArray, section: str = "section") -> Sections:
 
 def plain_labels(values: NDArray[Any]) -> list[Hashable]:
     """Labels as plain Python objects; dates as time stamps, since NumPy would make nanoseconds of them."""
-    labels: list[Hashable] = pd.DatetimeIndex(values).tolist() if values.dtype.kind == "M" else values.tolist()
-    return labels
+    return list(pd.DatetimeIndex(values)) if values.dtype.kind == "M" else values.tolist()
 
 
 def _read_labels(coord: xr.DataArray) -> NDArray[Any]:

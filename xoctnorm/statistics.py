@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xoctnorm.errors import listed
-from xoctnorm.kernels.digest import digest
+from xoctnorm.kernels.digest import MODULUS, digest
 from xoctnorm.kernels.masks import MeanProjection
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -85,7 +85,7 @@ def survey(planes: Iterable[NDArray[np.generic]], start: int) -> Survey:
     assert projection is not None
     if low > high:
         low = high = float("nan")
-    return Survey(projection.mean(), low, high, tuple(overflowing), tuple(empty), total % 2**64)
+    return Survey(projection.mean(), low, high, tuple(overflowing), tuple(empty), total % MODULUS)
 
 
 def by_section(

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 ALGORITHM = "sum64-splitmix"
+MODULUS = 2**64
 
 # Constants of the splitmix64 generator (Steele, Lea and Flood 2014, doi:10.1145/2660193.2660195).
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -23,14 +24,33 @@ def digest(values: NDArray[np.generic], start: int) -> int:
     bits = _bit_patterns(values)
     total = 0
     for at in range(0, bits.size, _SPAN):
-        word = bits[at : at + _SPAN].astype(np.uint64)
-        word += np.arange(start + at + 1, start + at + word.size + 1, dtype=np.uint64) * _GOLDEN
-        for shift, factor in _MIX:
-            word ^= word >> np.uint64(shift)
-            word *= factor
-        word ^= word >> np.uint64(31)
-        total += int(word.sum())
-    return total % 2**64
+        part = bits[at : at + _SPAN]
+        total += _sum_of_words(part, np.arange(start + at, start + at + part.size, dtype=np.uint64))
+    return total % MODULUS
+
+
+def digest_block(block: NDArray[np.generic], origin: tuple[int, ...], shape: tuple[int, ...]) -> int:
+    """Sum of mixed words of a block that starts at `origin` in a volume of `shape`."""
+    *lead, n_y, n_x = shape
+    y, x = (np.arange(first, first + size) for first, size in zip(origin[-2:], block.shape[-2:], strict=True))
+    in_plane = (y[:, None] * n_x + x).astype(np.uint64).reshape(-1)
+    total = 0
+    for place in np.ndindex(block.shape[:-2]):
+        plane = 0
+        for index, first, size in zip(place, origin, lead, strict=False):
+            plane = plane * size + first + index
+        total += _sum_of_words(_bit_patterns(block[place]), in_plane + np.uint64(plane * n_y * n_x))
+    return total % MODULUS
+
+
+def _sum_of_words(bits: NDArray[np.unsignedinteger], index: NDArray[np.uint64]) -> int:
+    word = (index + np.uint64(1)) * _GOLDEN
+    word += bits
+    for shift, factor in _MIX:
+        word ^= word >> np.uint64(shift)
+        word *= factor
+    word ^= word >> np.uint64(31)
+    return int(word.sum())
 
 
 def _bit_patterns(values: NDArray[np.generic]) -> NDArray[np.unsignedinteger]:
