@@ -39,10 +39,16 @@ VOLUMES = {
     "zero": (lambda: brain() * 0, "the volume is constant, every voxel is 0"),
     "not positive": (lambda: -brain(), "no positive voxel, its values are -"),
     "NaN": (lambda: brain() * np.nan, "NaN everywhere"),
-    "packed": (lambda: brain().assign_attrs(scale_factor=0.1, add_offset=3), r"scale_factor=0\.1, add_offset=3 .*xr\.decode_cf"),
+    "packed": (
+        lambda: brain().assign_attrs(scale_factor=0.1, add_offset=3),
+        r"scale_factor=0\.1, add_offset=3 .*xr\.decode_cf",
+    ),
     "fill value": (lambda: brain().assign_attrs(_FillValue=-1), "_FillValue=-1"),
     "NaN label": (lambda: brain().assign_coords(section=("z", [np.nan, *range(19)])), "no label .NaN. on plane 0"),
-    "label returns": (lambda: brain().assign_coords(section=("z", [0, 1] * 10)), "come back after another label: 0 on plane 2"),
+    "label returns": (
+        lambda: brain().assign_coords(section=("z", [0, 1] * 10)),
+        "come back after another label: 0 on plane 2",
+    ),
 }  # fmt: skip
 
 
@@ -66,7 +72,10 @@ COLUMN[:, :3] = True
 MASKS = {
     "dtype": (COLUMN.astype("u1"), "agarose_mask has dtype uint8: bool is accepted; compare first"),
     "shape": (COLUMN.T, r"agarose_mask does not fit the volume: y has 30 instead of 24, x has 24 instead of 30"),
-    "planes": (np.broadcast_to(COLUMN, (20, 24, 30)), r"has shape \(20, 24, 30\): a plain array needs the dims \('y', 'x'\)"),
+    "planes": (
+        np.broadcast_to(COLUMN, (20, 24, 30)),
+        r"has shape \(20, 24, 30\): a plain array needs the dims \('y', 'x'\)",
+    ),
     "dims": (xr.DataArray(COLUMN, dims=("y", "column")), r"has dims \('y', 'column'\): dims \('y', 'x'\) are needed"),
     "position": (
         xr.DataArray(COLUMN, dims=("y", "x"), coords={"x": np.arange(30) * 2.0 + 1}),
@@ -78,7 +87,7 @@ MASKS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [n for n in MASKS])
+@pytest.mark.parametrize("name", MASKS)
 def test_masks(name):
     mask, message = MASKS[name]
     if name == "all False":
@@ -98,7 +107,7 @@ def test_a_found_mask_that_is_too_small():
     volume = brain(shape=(40, 40))
     volume[:] = 1
     volume[:, :4, :4] = 0.1
-    with pytest.raises(InputError, match="the mask by Otsu's threshold has .* agarose pixels of 1600.*agarose_mask="):
+    with pytest.raises(InputError, match=r"the mask by Otsu's threshold has .* agarose pixels of 1600.*agarose_mask="):
         volume.octnorm.normalize(smoothing_sigma=0)
     with pytest.raises(InputError, match="agarose pixels"):
         volume.octnorm.agarose_mask(smoothing_sigma=0)
@@ -196,3 +205,53 @@ def test_errors_can_be_pickled():
     error = pickle.loads(pickle.dumps(InputError("normalize", ["one", "two"])))
     assert error.problems == ("one", "two")
     assert str(error) == "normalize: 2 problems\n  - one\n  - two"
+
+
+def test_rules_between_parameters_are_reported_with_the_others():
+    with pytest.raises(InputError) as caught:
+        brain().octnorm.normalize(
+            percentile_max=101, min_scale=3, max_scale=2, smooth_sigma=-1, n_bins=1, tissue_threshold=1.5, attach="no"
+        )
+    assert len(caught.value.problems) == 6
+    with pytest.raises(InputError) as caught:
+        brain().octnorm.tissue_mask(smoothing_sigma=-1)
+    assert "smoothing_sigma" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["section_label", "divisor", "bin", 0])
+def test_dims_that_a_result_needs(name):
+    volume = brain().expand_dims({"renamed": 2}).rename(renamed=name)
+    with pytest.raises(InputError, match=f"has the dim {name!r}, a name that a result needs"):
+        volume.octnorm.normalize(drift="histogram")
+
+
+@pytest.mark.parametrize("name", ["section_label", "bin_center", "metric"])
+def test_section_coordinates_that_a_correction_needs(name):
+    with pytest.raises(InputError, match=f"section='{name}' is a name that a correction needs for itself"):
+        brain().rename(section=name).octnorm.normalize(section=name)
+
+
+def test_agarose_without_data():
+    volume = brain()
+    mask = volume.octnorm.agarose_mask()
+    with pytest.raises(InputError, match=r"agarose has data \(not NaN\) on fewer than 100 pixels of every plane"):
+        volume.where(~mask).drop_vars("otsu_threshold").octnorm.normalize(agarose_mask=mask)
+
+
+@pytest.mark.parametrize("change", [lambda v: v * 1e-47, lambda v: v + 1e9, lambda v: (9 * v + 1).astype("u8") + 2**54])
+def test_values_that_float32_cannot_tell_apart(change):
+    with pytest.raises(InputError, match="one and the same in float32"):
+        change(brain().astype("f8")).octnorm.normalize()
+
+
+def test_labels_that_read_alike():
+    labels = np.array([1] * 10 + ["1"] * 10, object)
+    with pytest.raises(InputError, match="different labels that read alike, as 1"):
+        brain().assign_coords(section=("z", labels)).octnorm.normalize()
+
+
+def test_sections_of_what_is_no_volume():
+    with pytest.raises(InputError, match="lacks 'z'"):
+        _ = brain().rename(z="depth").octnorm.sections
+    with pytest.raises(InputError, match="starts=3: needs increasing"):
+        brain().drop_vars("section").octnorm.assign_sections(starts=3)

@@ -147,7 +147,7 @@ def test_what_counts_as_the_same_planes():
 
 def test_no_correction_and_a_correction_from_the_future():
     volume = brain()
-    with pytest.raises(InputError, match="the correction is a Dataset without a record"):
+    with pytest.raises(InputError, match="the correction is a Dataset without a record that this version can read"):
         volume.octnorm.apply(xr.Dataset())
     with pytest.raises(InputError, match="the correction is a DataArray"):
         volume.octnorm.apply(volume)
@@ -346,3 +346,102 @@ def test_normalizing_twice_warns():
 def test_a_parameter_without_effect_warns():
     with pytest.warns(OctnormWarning, match=r"n_bins=64, min_tissue_voxels=5 has no effect with drift='scale'"):
         brain().octnorm.normalize(n_bins=64, min_tissue_voxels=5)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda c: c.drop_vars("scale_factor"), "lacks 'scale_factor', which otsu_mask, background, scale needs"),
+        (lambda c: c.drop_vars(["divisor", "section_index"]), "lacks 'section_index', 'divisor'"),
+        (lambda c: c.assign(scale_factor=("section_label", np.ones(4))), r"scale_factor of the correction has dims"),
+        (lambda c: c.assign(divisor=0.0), "divisor of the correction has values that are not finite and above 0"),
+        (lambda c: c.assign(scale_factor=c.scale_factor * np.nan), "scale_factor of the correction has values that"),
+        (lambda c: c.isel(section_label=[0, 1]), "section_index of the correction has rows 0 to 3, its tables have 2"),
+        (lambda c: c.rename(z="plane"), r"dims .*'plane'.* are needed"),
+        (lambda c: c.assign_attrs(xoctnorm_provenance="{"), "without a record that this version can read"),
+        (
+            lambda c: c.assign_attrs(xoctnorm_provenance='{"schema_version": 99, "steps": []}'),
+            "its schema version is 99, and 1 is known here",
+        ),
+    ],
+)
+def test_a_damaged_correction_says_how(damage, message):
+    correction = brain().octnorm.fit()
+    with pytest.raises(InputError, match=message):
+        brain().octnorm.apply(damage(correction))
+
+
+def test_channels_are_matched_by_their_coordinate():
+    channels = xr.concat([brain(), 2 * brain(seed=3)], "channel").assign_coords(channel=["a", "b"])
+    correction = channels.octnorm.fit()
+    swapped = channels.isel(channel=[1, 0])
+    with pytest.raises(InputError, match=r"channel is \['b', 'a'\] in the volume and \['a', 'b'\] in the correction"):
+        swapped.octnorm.apply(correction)
+    expected = channels.octnorm.apply(correction).isel(channel=[1, 0])
+    assert_same_bits(swapped.octnorm.apply(correction.sel(channel=swapped.channel)), expected)
+
+
+def test_the_mask_of_another_field_of_view_is_not_attached():
+    volume = brain(shape=(48, 30))
+    other = volume.isel(y=slice(24, 48)).octnorm.apply(volume.isel(y=slice(0, 24)).octnorm.fit())
+    assert "agarose_mask" not in other.coords
+    assert "divisor" in other.coords
+
+
+def test_each_plane_a_section_where_sections_are_a_dimension():
+    volume = brain(shape=(40, 50))
+    parts = [part.drop_vars("section").assign_coords(z=np.arange(5.0)) for _, part in volume.groupby("section")]
+    cube = xr.concat(parts, "section")
+    options = {"smooth_sigma": 0.5, "section": "z"}
+    expected = volume.octnorm.normalize(**options)
+    for held in (cube, cube.chunk(z=2), cube.assign_coords(section=list("abcd"))):
+        result = held.octnorm.normalize(**options)
+        np.testing.assert_array_equal(result.values.reshape(volume.shape), expected.values)
+        assert result.divisor.dims == ()
+    correction = cube.octnorm.fit(**options)
+    assert_same_bits(cube.octnorm.apply(correction), cube.octnorm.normalize(**options))
+
+
+def test_normalizing_again_leaves_nothing_of_the_first_time():
+    once = brain().octnorm.normalize()
+    with pytest.warns(OctnormWarning, match="already normalized"):
+        again = once.octnorm.normalize(drift=None, agarose_mask=once.agarose_mask.values)
+    assert "scale_factor" not in again.coords
+    assert "otsu_threshold" not in again.coords
+    correction = brain().octnorm.fit()
+    with pytest.warns(OctnormWarning, match="already normalized"):
+        applied = once.octnorm.apply(correction)
+    assert "already" in json.loads(applied.attrs["xoctnorm_provenance"])["steps"][-1]["apply"]["warnings"][0]
+
+
+def test_an_edited_correction_is_recorded_as_edited(tmp_path):
+    volume = brain()
+    correction = volume.octnorm.fit()
+
+    def edited(ds):
+        return json.loads(volume.octnorm.apply(ds).attrs["xoctnorm_provenance"])["steps"][0]["apply"]["edited"]
+
+    assert not edited(correction)
+    assert not edited(reopened(correction, tmp_path / "correction.nc"))
+    correction["scale_factor"][0] = 1.01
+    assert edited(correction)
+
+
+def test_masks_and_steps_do_not_load_the_volume_of_the_user(tmp_path):
+    brain().to_netcdf(tmp_path / "volume.nc")
+    with xr.open_dataarray(tmp_path / "volume.nc") as stored:
+        tissue = stored.octnorm.tissue_mask()
+        smooth = stored.octnorm.smooth_zprofile(mask=tissue)
+        applied = stored.octnorm.apply(brain().octnorm.fit())
+        assert not stored.variable._in_memory
+    assert_same_bits(tissue, brain().octnorm.tissue_mask())
+    assert_same_bits(smooth, brain().octnorm.smooth_zprofile(mask=tissue))
+    assert_same_bits(applied, brain().octnorm.normalize())
+
+
+def test_sections_without_a_metric_anywhere_near_are_not_scaled():
+    volume = brain()
+    volume[5:10] = np.nan
+    with pytest.warns(OctnormWarning, match="section 1: fewer than 500 voxels above 0, and none near it has more"):
+        result = volume.octnorm.normalize(smooth_sigma=0.0)
+    assert (result.scale_factor[5:10] == 1).all()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +74,7 @@ def oracle_scale(vol, n, sigma, q, low, high):
     n = len(vol) if n is None else n
     edges = [round(i * len(vol) / n) for i in range(n + 1)]
     metric = []
-    for a, b in zip(edges, edges[1:], strict=False):
+    for a, b in pairwise(edges):
         positive = vol[a:b][vol[a:b] > 0].astype(np.float32)
         metric.append(np.percentile(positive, q) if positive.size >= 500 else 0)
     metric = np.array(metric, float)
@@ -97,7 +98,7 @@ def oracle_match(vol, n, bins, t):
     out = vol.copy()
     if whole.sum() < 500:
         return out
-    for a, b in zip(edges, edges[1:], strict=False):
+    for a, b in pairwise(edges):
         counts = np.histogram(vol[a:b], bins, span)[0]
         if counts.sum() >= 500:
             cdf, reference = counts.cumsum() / counts.sum(), whole.cumsum() / whole.sum()

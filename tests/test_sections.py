@@ -139,6 +139,9 @@ def test_assigning_by_thickness_and_by_starts():
     da = xr.DataArray(np.ones((8, 1, 1)), dims=("z", "y", "x"), coords={"z": z})
     assert da.octnorm.assign_sections(thickness=0.3).section.values.tolist() == [0, 0, 0, 1, 1, 1, 2, 3]
     assert da[::-1].octnorm.assign_sections(thickness=0.3).section.values.tolist() == [0, 1, 1, 2, 2, 2, 3, 3]
+    z32 = (np.arange(400) * 0.1).astype("f4")
+    fine = xr.DataArray(np.ones((400, 1, 1)), dims=("z", "y", "x"), coords={"z": z32})
+    assert fine.octnorm.assign_sections(thickness=0.3).section.values.tolist() == [i // 3 for i in range(400)]
     gap = da.isel(z=[0, 1, 2, 6, 7]).octnorm.assign_sections(thickness=0.3)
     assert gap.section.values.tolist() == [0, 0, 0, 2, 3]
     assert da.octnorm.assign_sections(starts=[0, 5]).section.values.tolist() == [0] * 5 + [1] * 3

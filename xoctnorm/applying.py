@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import xarray as xr
-from numpy.typing import DTypeLike
+from numpy.typing import DTypeLike, NDArray
 
 from xoctnorm import provenance
-from xoctnorm.checks import clashes, volume_problems
+from xoctnorm.checks import clashes, same_coordinate, volume_problems
 from xoctnorm.corrections import BY_NAME, Background, Correction
-from xoctnorm.errors import listed, raise_problems
+from xoctnorm.errors import listed, raise_problems, warn
 from xoctnorm.kernels.background import clip_to_unit
-from xoctnorm.kernels.digest import MODULUS, digest
+from xoctnorm.kernels.digest import Digest
+from xoctnorm.matching import MATCHES, correction_problems, mismatches
 from xoctnorm.metadata import ATTACHED
 from xoctnorm.pending import await_digest
-from xoctnorm.sections import find_sections, plain_labels, plane_dims
 from xoctnorm.volume import Planes, Transfer, volume_dims
-
-MATCHES = ("coordinates", "position")
 
 
 @dataclass(frozen=True)
@@ -39,6 +37,8 @@ class Form:
                 f"dtype={self.dtype!r}: floating dtypes are accepted, since results lie between 0 and 1: 'float32', "
                 "'float64' or 'float16'"
             )
+        if not isinstance(self.attach, bool):
+            found.append(f"attach={self.attach!r}: needs True or False")
         return found
 
     def record(self) -> dict[str, Any]:
@@ -60,35 +60,57 @@ def apply(da: xr.DataArray, correction: xr.Dataset, form: Form, *, match: str) -
         problems += mismatches(da, correction, match)
     raise_problems("apply", problems)
     step = provenance.steps_of(correction.attrs)[-1]
-    step["applied_to"] = _applied_to(da, step["section"]["name"])
-    step["apply"] = {"time": provenance.now(), "parameters": {"match": match, **form.record()}}
-    line = provenance.history_line({**step, **step["apply"], "method": "apply"})
-    return corrected(da, correction, step, [line, provenance.history_line(step)], form)
+    corrections = recorded_corrections(step)
+    notes = [warn(note) for note in already_normalized(da, corrections)]
+    step["apply"] = provenance.circumstances({"match": match, **form.record()}, notes)
+    step["apply"]["edited"] = step.get("correction_digest") != provenance.values_digest(correction)
+    dims = volume_dims(da, step["section"]["name"])
+    step["applied_to"] = provenance.identity(da)
+    if da.chunks is not None:  # not read now: its digest is counted when the result is written
+        step["applied_to"]["awaits"] = await_digest(da.variable, dims)
+        result = corrected(da, correction, step, form)
+    else:
+        count = Digest()
+        result = corrected(da, correction, step, form, see=count.add)
+        step["applied_to"]["digest"] = provenance.digest_text(count.total)
+    line = provenance.history_line({**step["apply"], "method": "apply"})
+    return described(result, da, step, [line, provenance.history_line(step)])
 
 
 def corrected(
-    da: xr.DataArray, correction: xr.Dataset, step: dict[str, Any], history: Sequence[str], form: Form
+    da: xr.DataArray,
+    correction: xr.Dataset,
+    step: dict[str, Any],
+    form: Form,
+    see: Callable[[NDArray[np.generic]], None] | None = None,
 ) -> xr.DataArray:
-    """The corrected volume with what was fitted, its attributes and its record; lazy where it is chunked."""
+    """The corrected volume with what was fitted; lazy where it is chunked, else `see` sees every plane."""
     corrections = recorded_corrections(step)
     planes = Planes(da.variable.transpose(*volume_dims(da, step["section"]["name"])))
     for one in corrections:
         planes = one.apply(planes, correction)
-    scaled = any(isinstance(one, Background) for one in corrections)
-    if scaled:
+    if _scales(corrections):
         planes = planes.through(Transfer(clip_to_unit))
-    result = da.copy(deep=False, data=planes.correct(np.dtype(form.dtype)).transpose(*da.dims).data)
+    values = planes.correct(np.dtype(form.dtype), see)
+    result = da.copy(deep=False, data=values.transpose(*da.dims).data)
     result.encoding = {}
 
     fitted = [name for name in ATTACHED if name in correction]
-    result = result.drop_vars([name for name in fitted if name in result.coords and provenance.is_ours(result[name])])
+    # What an earlier normalization left would stand beside what this one fitted.
+    outdated = ATTACHED if _scales(corrections) else fitted
+    result = result.drop_vars([name for name in outdated if name in result.coords and provenance.is_ours(result[name])])
     if form.attach:
         result = result.assign_coords(
             {name: correction[name].variable.copy() for name in fitted if _fits(correction[name], da)}
         )
+    return result
+
+
+def described(result: xr.DataArray, da: xr.DataArray, step: dict[str, Any], history: Sequence[str]) -> xr.DataArray:
+    """Give a result the attributes of its input that still hold, its history and its record."""
     stale = provenance.stale_attributes(da.attrs)
     attrs = {name: value for name, value in da.attrs.items() if name not in stale}
-    if scaled:
+    if _scales(recorded_corrections(step)):
         attrs["units"] = "1"
     elif "units" in da.attrs:
         attrs["units"] = da.attrs["units"]
@@ -98,95 +120,35 @@ def corrected(
     return result
 
 
+def already_normalized(da: xr.DataArray, corrections: Sequence[Correction]) -> list[str]:
+    """What the user should know before a normalized volume is normalized again."""
+    if not (provenance.is_normalized(da.attrs) and _scales(corrections)):
+        return []
+    return [
+        "the volume is already normalized, as its record says: normalizing it again cuts off more of it; "
+        "was the raw volume meant?"
+    ]
+
+
+def _scales(corrections: Sequence[Correction]) -> bool:
+    """Whether the corrections bring intensities to 0…1."""
+    return any(isinstance(one, Background) for one in corrections)
+
+
 def recorded_corrections(step: dict[str, Any]) -> list[Correction]:
     """The corrections that a step records, with their parameters."""
     return [BY_NAME[c["name"]](**c["parameters"]) for c in step["corrections"]]
 
 
-def correction_problems(correction: xr.Dataset) -> list[str]:
-    """What makes a Dataset no correction."""
-    if not isinstance(correction, xr.Dataset) or provenance.ATTRIBUTE not in correction.attrs:
-        return [
-            f"the correction is a {type(correction).__name__} without a record of how it was fitted: pass the Dataset "
-            f"that da.octnorm.fit() returned, with its attribute {provenance.ATTRIBUTE!r}"
-        ]
-    unknown = [c["name"] for c in provenance.steps_of(correction.attrs)[-1]["corrections"] if c["name"] not in BY_NAME]
-    if unknown:
-        return [f"the correction {listed(unknown)} is unknown to this version of xoctnorm: a newer one made it"]
-    return []
-
-
-def mismatches(da: xr.DataArray, correction: xr.Dataset, match: str) -> list[str]:
-    """How the planes of a volume differ from those that a correction was fitted to."""
-    step = provenance.steps_of(correction.attrs)[-1]
-    name, dims = step["section"]["name"], tuple(step["section"]["dims"])
-    if plane_dims(da, name) != dims:
-        return [f"the correction is for planes along {dims}, the volume has them along {plane_dims(da, name)}"]
-    sizes = correction["section_index"].sizes
-    problems = [
-        f"the correction is for {sizes[dim]} planes along {dim}, the volume has {da.sizes[dim]}: a correction "
-        "applies to volumes with the same planes"
-        for dim in dims
-        if sizes[dim] != da.sizes[dim]
-    ]
-    own = {*dims, "y", "x", "section_label", "bin"}
-    for dim, size in correction.sizes.items():
-        if dim not in own and da.sizes.get(dim) != size:
-            problems.append(
-                f"the correction was fitted for {size} along {dim}, the volume has {da.sizes.get(dim, 'no such dim')}: "
-                f"choose one with correction.isel({dim}=…)"
-            )
-    if problems or match == "position":
-        return problems
-    return [*_other_z(da, correction), *_other_sections(da, correction, name)]
-
-
-def _other_z(da: xr.DataArray, correction: xr.Dataset) -> list[str]:
-    if "z" not in correction.coords or "z" not in da.coords:
-        return []
-    ours, theirs = da.coords["z"].to_numpy(), correction.coords["z"].to_numpy()
-    if ours.dtype.kind in "iuf" and theirs.dtype.kind in "iuf":
-        spacing = np.median(np.abs(np.diff(theirs.astype(float)))) if theirs.size > 1 else abs(float(theirs[0]))
-        other = np.abs(ours.astype(float) - theirs) > 0.01 * spacing
-    else:
-        other = ours != theirs
-    if not other.any():
-        return []
-    plane = int(np.argmax(other))
-    return [
-        f"plane {plane} lies at z = {ours[plane]} in the volume and at z = {theirs[plane]} in the correction; where "
-        'planes correspond all the same, pass match="position"'
-    ]
-
-
-def _other_sections(da: xr.DataArray, correction: xr.Dataset, name: str) -> list[str]:
-    if name not in correction.coords or name not in da.coords or name == "z":
-        return []
-    sections = find_sections(da, name)
-    rows = correction["section_index"].to_numpy().reshape(-1)
-    ours = plain_labels(sections.label_values()[sections.index])
-    theirs = plain_labels(correction["section_label"].to_numpy()[rows])
-    other = [plane for plane, pair in enumerate(zip(ours, theirs, strict=True)) if pair[0] != pair[1]]
-    if not other:
-        return []
-    plane = other[0]
-    return [
-        f"plane {plane} belongs to {name} {ours[plane]} in the volume and to {theirs[plane]} in the correction; "
-        'where planes correspond all the same, pass match="position"'
-    ]
-
-
 def _fits(variable: xr.DataArray, da: xr.DataArray) -> bool:
-    """Whether a fitted variable has a place on the volume; a mask of another pyramid level has none."""
-    return all(da.sizes.get(dim) == size for dim, size in variable.sizes.items())
-
-
-def _applied_to(da: xr.DataArray, section: str) -> dict[str, Any]:
-    """Identity of the volume; a chunked one is not read for its digest, which awaits the writing of the result."""
-    dims = volume_dims(da, section)
-    if da.chunks is not None:
-        return {**provenance.identity(da), "awaits": await_digest(da.variable, dims)}
-    data = da.variable.transpose(*dims)
-    size = int(np.prod(data.shape[-2:]))
-    words = (digest(plane, number * size) for number, plane in enumerate(Planes(data).raw_planes()))
-    return provenance.identity(da, sum(words) % MODULUS)
+    """Whether a fitted variable has a place on the volume: the mask of other pixels has none."""
+    return all(
+        da.sizes.get(dim) == size
+        and (
+            dim not in ("y", "x")
+            or dim not in da.coords
+            or dim not in variable.coords
+            or same_coordinate(da.coords[dim], variable.coords[dim])
+        )
+        for dim, size in variable.sizes.items()
+    )

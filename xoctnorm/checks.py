@@ -8,39 +8,53 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from xoctnorm.errors import listed
-from xoctnorm.metadata import ATTACHED
+from xoctnorm.metadata import ATTACHED, RESERVED
 from xoctnorm.provenance import is_ours
 
 _UNDECODED = ("scale_factor", "add_offset", "_FillValue")
+# With less data a background, a mask, or what a section has of its own can't be trusted.
 FEWEST_AGAROSE_PIXELS = 100
+FEWEST_SECTION_VOXELS = 500
 
 
 def volume_problems(da: xr.DataArray) -> list[str]:
     """Dims, dtype, size and attributes that make a DataArray no volume."""
-    problems = []
-    dims = [str(dim) for dim in da.dims]
-    missing = [dim for dim in ("z", "y", "x") if dim not in dims]
-    if missing:
-        problems.append(
-            f"the volume has dims {tuple(dims)} and lacks {listed([repr(d) for d in missing])}: a volume has "
-            "dims z, y and x in any order; rename yours with da.rename({'old': 'new'})"
-        )
-    doubled = [dim for dim, count in Counter(dims).items() if count > 1]
-    if doubled:
-        problems.append(f"the volume has the dim {listed([repr(d) for d in doubled])} twice: {tuple(dims)}")
+    problems = dims_problems(da, ("z", "y", "x"))
     if da.dtype.kind not in "iuf":
         problems.append(f"the volume has dtype {da.dtype}: integers and floats are accepted; {_remedy(da.dtype)}")
-    empty = [str(dim) for dim, size in da.sizes.items() if size == 0]
+    empty = [str(dim) for dim, size in zip(da.dims, da.shape, strict=True) if size == 0]
     if empty:
-        problems.append(f"the volume is empty along {listed([repr(d) for d in empty])}: {dict(da.sizes)}")
+        problems.append(f"the volume is empty along {listed([repr(d) for d in empty])}: its shape is {da.shape}")
     undecoded = [name for name in _UNDECODED if name in da.attrs]
     if undecoded:
         problems.append(
             f"the attributes {listed([f'{n}={da.attrs[n]!r}' for n in undecoded])} of the volume were never "
             "decoded, so its values are not intensities: open the file with decoding on, or decode the dataset "
             "with xr.decode_cf"
+        )
+    return problems
+
+
+def dims_problems(da: xr.DataArray, needed: tuple[str, ...]) -> list[str]:
+    """Dims that are missing, doubled, or have names that a result needs."""
+    missing = [repr(dim) for dim in needed if dim not in da.dims]
+    problems = []
+    if missing:
+        problems.append(
+            f"the volume has dims {da.dims} and lacks {listed(missing)}: a volume has dims z, y and x in any order; "
+            "rename yours with da.rename({'old': 'new'})"
+        )
+    doubled = [repr(dim) for dim, count in Counter(da.dims).items() if count > 1]
+    if doubled:
+        problems.append(f"the volume has the dim {listed(doubled)} twice: {da.dims}; rename one of them")
+    odd = [repr(dim) for dim in da.dims if not isinstance(dim, str) or dim in RESERVED]
+    if odd:
+        problems.append(
+            f"the volume has the dim {listed(odd)}, a name that a result needs for itself or that is no text: "
+            "rename it with da.rename({…})"
         )
     return problems
 
@@ -80,19 +94,26 @@ def mask_problems(name: str, mask: xr.DataArray, da: xr.DataArray, dims: tuple[s
         f"{name} has another {dim} coordinate than the volume: align them, or drop it with "
         f"{name}.drop_vars({dim!r}) where the positions are the same"
         for dim in sizes
-        if dim in mask.coords and dim in da.coords and not _same_coordinate(mask.coords[dim], da.coords[dim])
+        if dim in mask.coords and dim in da.coords and not same_coordinate(mask.coords[dim], da.coords[dim])
     ]
 
 
-def _same_coordinate(one: xr.DataArray, other: xr.DataArray) -> bool:
+def same_coordinate(one: xr.DataArray, other: xr.DataArray) -> bool:
+    """Whether two coordinates of one size agree, numbers within 1 % of their spacing."""
     a, b = one.to_numpy(), other.to_numpy()
     if a.dtype.kind in "iuf" and b.dtype.kind in "iuf":
-        spacing = np.median(np.abs(np.diff(b))) if b.size > 1 else 1.0
-        return bool((np.abs(a.astype(float) - b) <= 0.01 * spacing).all())
-    return bool((a == b).all())
+        return bool(np.array_equal(*rounded_together(a, b), equal_nan=True))
+    return bool(np.array_equal(a, b))
 
 
-def coverage_problems(name: str, mask: np.ndarray[Any, np.dtype[np.bool_]]) -> list[str]:
+def rounded_together(a: NDArray[Any], b: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Two numeric coordinates, the first made equal to the second where they differ by at most 1 % of its spacing."""
+    a, b = a.astype(float), b.astype(float)
+    spacing = np.median(np.abs(np.diff(b))) if b.size > 1 else max(np.abs(b).max(), 1e-4)
+    return np.where(np.abs(a - b) <= 0.01 * spacing, b, a), b
+
+
+def coverage_problems(name: str, mask: NDArray[np.bool_]) -> list[str]:
     """What makes an agarose mask useless: hardly any agarose, or nothing else."""
     n_agarose = int(mask.sum())
     if n_agarose == mask.size:
@@ -109,12 +130,11 @@ def number_problems(
     name: str, value: object, low: float, high: float = math.inf, *, open_low: bool = False
 ) -> list[str]:
     """What is wrong with a number that has to lie within a range."""
-    upper = f"to {high:g}" if math.isfinite(high) else "or more"
-    accepted = (
-        f"a finite number {'above ' if open_low else ''}{low:g} {upper}"
-        if math.isfinite(low)
-        else (f"a finite number below {high:g}")
-    )
+    accepted = "a finite number"
+    if math.isfinite(low):
+        accepted += (
+            f" above {low:g}" if open_low else f", {low:g} {f'to {high:g}' if math.isfinite(high) else 'or more'}"
+        )
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         return [f"{name}={value!r}: needs {accepted}"]
     inside = low < value <= high if open_low else low <= value <= high

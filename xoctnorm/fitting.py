@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from xoctnorm import provenance
 from xoctnorm.checks import coverage_problems, mask_problems, volume_problems
-from xoctnorm.corrections import Background, Correction, HistogramMatch, PercentileScale
+from xoctnorm.corrections import Correction, HistogramMatch, PercentileScale
 from xoctnorm.errors import InputError, collecting, raise_problems, warn
 from xoctnorm.kernels.digest import MODULUS
-from xoctnorm.metadata import describe
+from xoctnorm.metadata import RESERVED, describe
 from xoctnorm.sections import ADD_SECTIONS, Sections, find_sections, plane_dims
 from xoctnorm.statistics import Survey, survey
 from xoctnorm.volume import Planes, Volume, extra_dims, volume_dims
@@ -49,7 +49,7 @@ def fit(
     knows of: problems are raised with those found here, notes become warnings and part of the record.
     """
     sections, masks = _check(da, call, section, agarose_mask, tissue_mask, problems)
-    notes = [*notes, *_notes(da, corrections, sections)]
+    notes = [*notes, *_notes(corrections, sections)]
     further = extra_dims(da, section)
     sizes = tuple(da.sizes[dim] for dim in further)
     parts, digest = [], 0
@@ -107,6 +107,8 @@ def _check(
     if found:
         raise_problems(call.method, [*problems, *found])
     found += problems
+    if section in RESERVED:
+        found.append(f"section={section!r} is a name that a correction needs for itself: rename that coordinate")
     sections = None
     with collecting(found):
         sections = find_sections(da, section)
@@ -137,7 +139,7 @@ def labelled_mask(name: str, mask: Mask, da: xr.DataArray, dims: tuple[str, ...]
     return mask
 
 
-def _notes(da: xr.DataArray, corrections: Sequence[Correction], sections: Sections) -> list[str]:
+def _notes(corrections: Sequence[Correction], sections: Sections) -> list[str]:
     """What the user should know before anything is read."""
     notes = []
     between = [c for c in corrections if isinstance(c, PercentileScale | HistogramMatch)]
@@ -145,12 +147,6 @@ def _notes(da: xr.DataArray, corrections: Sequence[Correction], sections: Sectio
         notes.append(
             "the volume has no coordinate 'section', so it is one section and nothing is corrected between "
             f"sections: {ADD_SECTIONS}"
-        )
-    done = [c["name"] for step in provenance.steps_of(da.attrs) for c in step["corrections"]]
-    if Background.name in done and any(isinstance(c, Background) for c in corrections):
-        notes.append(
-            "the volume is already normalized, as its record says: normalizing it again cuts off more of it; "
-            "was the raw volume meant?"
         )
     return notes
 
@@ -211,6 +207,7 @@ def _labelled(fitted: xr.Dataset, da: xr.DataArray, sections: Sections, step: Ma
     if sections.explicit and name not in da.dims:
         coords[name] = ("z", labels[sections.index])
     described = describe(fitted.assign_coords(coords), da.attrs.get("units"))
+    step = {**step, "correction_digest": provenance.values_digest(described)}
     described.attrs = {
         "history": provenance.history_line(step),
         provenance.ATTRIBUTE: provenance.record([step]),

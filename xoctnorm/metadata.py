@@ -39,6 +39,10 @@ _LONG_NAMES = {
 }
 
 
+# Names that dims and section coordinates of a volume can't have, since a correction uses them.
+RESERVED = {*_LONG_NAMES, "bin"}
+
+
 def describe(ds: xr.Dataset, input_units: object) -> xr.Dataset:
     """Give every fitted variable its long name, its units, and the mark that it is ours."""
     for name, variable in ds.variables.items():

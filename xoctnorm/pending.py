@@ -15,8 +15,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from xoctnorm.kernels.digest import ALGORITHM, digest_block
-from xoctnorm.provenance import ATTRIBUTE, record, steps_of
+from xoctnorm.kernels.digest import digest_block
+from xoctnorm.provenance import ATTRIBUTE, digest_text, record, steps_of
 
 if TYPE_CHECKING:
     from dask.array import Array
@@ -63,7 +63,7 @@ def with_digests(attribute: str, digests: dict[str, int]) -> str:
     for step in steps:
         applied_to = step["applied_to"] or {}
         if applied_to.get("awaits") in digests:
-            applied_to["digest"] = f"{ALGORITHM}:{digests[applied_to.pop('awaits')]:016x}"
+            applied_to["digest"] = digest_text(digests[applied_to.pop("awaits")])
     whole = json.loads(attribute)
     return record(steps, **{key: value for key, value in whole.items() if key not in ("schema_version", "steps")})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import zlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from importlib.metadata import version
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xoctnorm.kernels.digest import ALGORITHM
+from xoctnorm.kernels.digest import ALGORITHM, MODULUS, digest
 
 SCHEMA_VERSION = 1
 ATTRIBUTE = "xoctnorm_provenance"
@@ -39,17 +40,24 @@ def new_step(
     """Make the record of one step, JSON-able: what was called, on what, by what, and what it warned of."""
     step = {
         "method": method,
-        "time": now(),
-        "parameters": dict(parameters),
+        **circumstances(parameters, warnings),
         "corrections": list(corrections),
         "fitted_on": dict(fitted_on),
         "applied_to": None,
+    }
+    plain: dict[str, Any] = jsonable(step)
+    return plain
+
+
+def circumstances(parameters: Mapping[str, Any], warnings: Sequence[str]) -> dict[str, Any]:
+    """When, with which parameters, by what and on what a call was computed, and what it warned of."""
+    return {
+        "time": now(),
+        "parameters": dict(parameters),
         "device": "cpu",
         "software": {name: version(name) for name in _SOFTWARE} | {"python": platform.python_version()},
         "warnings": list(warnings),
     }
-    plain: dict[str, Any] = jsonable(step)
-    return plain
 
 
 def history_line(step: Mapping[str, Any]) -> str:
@@ -64,11 +72,34 @@ def add_history(lines: Sequence[str], former: object) -> str:
 
 
 def steps_of(attrs: Mapping[Any, Any]) -> list[dict[str, Any]]:
-    """Steps that a volume or a correction records; none where it has no record."""
-    if ATTRIBUTE not in attrs:
+    """Steps that a volume or a correction records; none where it has no record that can be read."""
+    try:
+        whole = json.loads(attrs[ATTRIBUTE])
+        known = whole["schema_version"] <= SCHEMA_VERSION
+        steps: list[dict[str, Any]] = whole["steps"]
+    except (KeyError, TypeError, ValueError):
         return []
-    steps: list[dict[str, Any]] = json.loads(attrs[ATTRIBUTE])["steps"]
-    return steps
+    return steps if known else []
+
+
+def is_normalized(attrs: Mapping[Any, Any]) -> bool:
+    """Whether the record says that the background was subtracted already."""
+    return any(one["name"] == "background" for step in steps_of(attrs) for one in step["corrections"])
+
+
+def values_digest(ds: xr.Dataset) -> str:
+    """Digest of all numbers of a correction, by which an edited one is known."""
+    words = [
+        digest(variable.to_numpy(), start=zlib.crc32(str(name).encode()))
+        for name, variable in ds.variables.items()
+        if variable.dtype.kind in "biuf"
+    ]
+    return digest_text(sum(words) % MODULUS)
+
+
+def digest_text(total: int) -> str:
+    """A digest as the record has it."""
+    return f"{ALGORITHM}:{total:016x}"
 
 
 def record(steps: Sequence[Mapping[str, Any]], **more: Any) -> str:
@@ -76,13 +107,13 @@ def record(steps: Sequence[Mapping[str, Any]], **more: Any) -> str:
     return json.dumps({"schema_version": SCHEMA_VERSION, "steps": list(steps), **more}, ensure_ascii=False)
 
 
-def identity(da: xr.DataArray, digest: int | None = None) -> dict[str, Any]:
+def identity(da: xr.DataArray, total: int | None = None) -> dict[str, Any]:
     """What tells one volume from another: name, shape, dtype, file, attributes that change, and digest."""
     return {
         "name": da.name,
         "shape": {str(dim): size for dim, size in da.sizes.items()},
         "dtype": da.dtype.name,
-        "digest": None if digest is None else f"{ALGORITHM}:{digest:016x}",
+        "digest": None if total is None else digest_text(total),
         "source": da.encoding.get("source"),
         "attributes": stale_attributes(da.attrs),
     }

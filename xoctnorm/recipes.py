@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from xoctnorm import provenance
-from xoctnorm.applying import Form, corrected
-from xoctnorm.checks import integer_problems, number_problems, volume_problems
+from xoctnorm.applying import Form, already_normalized, corrected, described
+from xoctnorm.checks import dims_problems, integer_problems, number_problems, volume_problems
 from xoctnorm.corrections import (
     Background,
     Correction,
@@ -21,9 +22,10 @@ from xoctnorm.corrections import (
     PercentileScale,
     ZProfile,
 )
-from xoctnorm.errors import listed, raise_problems
+from xoctnorm.errors import collecting, listed, raise_problems
 from xoctnorm.fitting import Call, Mask, fit, labelled_mask
-from xoctnorm.sections import plane_dims, section_labels
+from xoctnorm.kernels.digest import digest
+from xoctnorm.sections import find_sections, plane_dims, section_labels, sections_table
 
 DRIFTS: tuple[str | None, ...] = (PercentileScale.name, HistogramMatch.name, None)
 
@@ -109,14 +111,15 @@ def fit_normalization(
     """Fit the whole job; `form` is that of the result, where it follows at once."""
     mask_given = agarose_mask is not None
     parameters = {"agarose_mask": _named(agarose_mask), **asdict(settings)}
+    corrections = settings.corrections(mask_given=mask_given)
     return fit(
         da,
-        settings.corrections(mask_given=mask_given),
+        corrections,
         Call("fit", parameters) if form is None else Call("normalize", parameters | form.record()),
         section=settings.section,
         agarose_mask=agarose_mask,
         problems=[*settings.problems(), *(form.problems(da) if form is not None else [])],
-        notes=settings.notes(mask_given=mask_given),
+        notes=[*settings.notes(mask_given=mask_given), *already_normalized(da, corrections)],
     )
 
 
@@ -163,9 +166,13 @@ def smooth_zprofile(
     result = _applied(da, fitted, form)
     if mask is None:
         return result
-    inside = labelled_mask("mask", mask, da, (*plane_dims(da, section), "y", "x")).variable
-    kept = da.variable.astype(result.dtype)
-    return result.copy(data=result.variable.where(inside, kept).transpose(*da.dims).data)
+    inside = labelled_mask("mask", mask, da, (*plane_dims(da, section), "y", "x")).variable.set_dims(da.sizes)
+    before = unread(da)
+    if result.chunks is None:
+        np.copyto(result.data, before.data, where=~inside.transpose(*da.dims).to_numpy(), casting="unsafe")
+        return result
+    kept = result.variable.where(inside, before.astype(result.dtype))
+    return result.copy(data=kept.transpose(*da.dims).data)
 
 
 def agarose_mask(da: xr.DataArray, correction: OtsuMask, *, section: str) -> xr.DataArray:
@@ -177,11 +184,15 @@ def agarose_mask(da: xr.DataArray, correction: OtsuMask, *, section: str) -> xr.
 
 def tissue_mask(da: xr.DataArray, mask: Mask | None, correction: OtsuMask, *, section: str) -> xr.DataArray:
     """What is neither agarose nor empty, lazily where the volume is chunked."""
-    raise_problems("tissue_mask", [*volume_problems(da), *correction.problems()])
-    agarose = attached_agarose(da) if mask is None else labelled_mask("agarose_mask", mask, da, ("y", "x"))
+    problems = [*volume_problems(da), *correction.problems()]
+    agarose = attached_agarose(da)
+    if mask is not None and not problems:
+        with collecting(problems):
+            agarose = labelled_mask("agarose_mask", mask, da, ("y", "x"))
+    raise_problems("tissue_mask", problems)
     if agarose is None:
         agarose = agarose_mask(da, correction, section=section)
-    values = da.variable
+    values = unread(da)
     tissue = (~agarose.variable & (values != 0) & values.notnull()).transpose(*da.dims)
     result = da.drop_vars([name for name, coord in da.coords.items() if provenance.is_ours(coord)])
     result = result.copy(deep=False, data=tissue.data).rename("tissue_mask")
@@ -194,7 +205,7 @@ def assign_sections(
     da: xr.DataArray, n: int | None, thickness: float | None, starts: Sequence[int] | None
 ) -> xr.DataArray:
     """Add the coordinate `section` along z."""
-    problems = [p for p in volume_problems(da) if ("lacks" in p and "'z'" in p) or "twice" in p]
+    problems = dims_problems(da, ("z",))
     if "section" in da.dims or "section" in da.coords:
         problems.append(
             "the volume already has a section coordinate or dimension: drop it first with "
@@ -203,6 +214,17 @@ def assign_sections(
     raise_problems("assign_sections", problems)
     labels = section_labels(da, n=n, thickness=thickness, starts=starts)
     return da.assign_coords(section=("z", labels, {"long_name": "serial section", "units": "1"}))
+
+
+def sections_of(da: xr.DataArray) -> pd.DataFrame:
+    """Table of the sections of a volume."""
+    raise_problems("sections", dims_problems(da, ("z",)))
+    return sections_table(da, find_sections(da))
+
+
+def unread(da: xr.DataArray) -> xr.Variable:
+    """The values of a volume, so that reading them from a file does not load them into the volume of the user."""
+    return da.variable[tuple(slice(None) for _ in da.dims)]
 
 
 def attached_agarose(da: xr.DataArray) -> xr.DataArray | None:
@@ -215,7 +237,7 @@ def attached_agarose(da: xr.DataArray) -> xr.DataArray | None:
 
 def _applied(da: xr.DataArray, correction: xr.Dataset, form: Form) -> xr.DataArray:
     step = provenance.steps_of(correction.attrs)[-1]
-    return corrected(da, correction, step, [correction.attrs["history"]], form)
+    return described(corrected(da, correction, step, form), da, step, [correction.attrs["history"]])
 
 
 def _alone(fitted: xr.Dataset, name: str, da: xr.DataArray) -> xr.DataArray:
@@ -226,5 +248,10 @@ def _alone(fitted: xr.Dataset, name: str, da: xr.DataArray) -> xr.DataArray:
 
 
 def _named(mask: Mask | None) -> Any:
-    """How a mask that the user gave is recorded: its values are in the correction."""
-    return None if mask is None else f"<bool array {'x'.join(str(n) for n in np.shape(mask))}>"
+    """How a mask that the user gave is recorded: its shape and, where it is in memory, its digest."""
+    if mask is None:
+        return None
+    shape = "x".join(str(n) for n in np.shape(mask))
+    if getattr(mask, "chunks", None) is not None or np.asarray(mask).dtype != bool:
+        return f"<mask {shape}>"
+    return f"<mask {shape} {provenance.digest_text(digest(np.asarray(mask), 0))}>"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -65,8 +66,13 @@ class Sections:
 
 
 def plane_dims(da: xr.DataArray, section: str) -> tuple[str, ...]:
-    """Dims that number the planes of one volume: `("z",)`, or `(section, "z")` with such a dimension."""
-    return (section, "z") if section in da.dims and section != "z" else ("z",)
+    """Dims that number the planes of one volume: `("z",)`, or `(section, "z")` with such a dimension.
+
+    With ``section="z"`` every plane is a section, and a dimension ``section`` still numbers planes.
+    """
+    if section == "z":
+        section = "section"
+    return (section, "z") if section in da.dims else ("z",)
 
 
 def find_sections(da: xr.DataArray, section: str = "section") -> Sections:
@@ -81,6 +87,11 @@ def find_sections(da: xr.DataArray, section: str = "section") -> Sections:
     if section in ("y", "x"):
         raise_problems("section", [f"section={section!r}: sections group planes, so they cannot lie along y or x"])
     dims = plane_dims(da, section)
+    if section == "z" and len(dims) == 2:
+        pairs = [
+            plain_labels(da.coords[dim].to_numpy() if dim in da.coords else np.arange(da.sizes[dim])) for dim in dims
+        ]
+        return group_labels(list(product(*pairs)), section)
     if section in da.dims:
         labelled = section in da.coords
         values = da.coords[section].to_index().to_numpy() if labelled else np.arange(da.sizes[section])
@@ -151,6 +162,10 @@ def group_labels(per_plane: Sequence[Hashable], name: str) -> Sections:
             f"{name} has labels that come back after another label: {listed(returned)}. The planes of a "
             f"section must follow each other: sort the volume by {name}, or give each section its own label"
         )
+    texts = [str(label) for label in labels]
+    if len(set(texts)) < len(texts):
+        alike = next(label for label in labels if texts.count(str(label)) > 1)
+        problems.append(f"{name} has different labels that read alike, as {alike!r}: give them one type")
     raise_problems("section", problems)
     position, notes = _positions(labels, name)
     return Sections(tuple(labels), index, position, notes=notes)
@@ -221,15 +236,12 @@ def section_labels(
             raise_problems(call, [f"n={n!r}: needs a whole number from 1 to the number of planes, {n_planes}"])
         return np.repeat(np.arange(n), np.diff(equal_division(n_planes, int(n))))
     if starts is not None:
-        first = np.asarray(starts)
+        first = np.atleast_1d(np.asarray(starts))
         right = first.ndim == 1 and first.size > 0 and first.dtype.kind in "iu"
         if not right or first[0] != 0 or (np.diff(first.astype(np.int64)) < 1).any() or first[-1] >= n_planes:
             raise_problems(
                 call,
-                [
-                    f"starts={list(starts)!r}: needs increasing plane numbers from 0 to {n_planes - 1}, "
-                    "the first of them 0"
-                ],
+                [f"starts={starts!r}: needs increasing plane numbers from 0 to {n_planes - 1}, the first of them 0"],
             )
         return np.searchsorted(first, np.arange(n_planes), side="right").astype(np.int64) - 1
     return _by_thickness(da, thickness)
@@ -249,7 +261,7 @@ def _by_thickness(da: xr.DataArray, thickness: float | None) -> NDArray[np.int64
     assert thickness is not None
     assert z is not None
     distance = np.abs(z.astype(float) - float(z[0]))
-    # A plane on a cut belongs to the new section, also where its z was rounded.
-    slack = 1e-6 * np.median(np.diff(distance)) if len(z) > 1 else 0.0
+    # A plane on a cut belongs to the new section, also where its z was rounded, as that of float32 is.
+    slack = 0.01 * np.median(np.diff(distance)) if len(z) > 1 else 0.0
     labels: NDArray[np.int64] = np.floor((distance + slack) / float(thickness)).astype(np.int64)
     return labels

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xoctnorm.errors import listed
-from xoctnorm.kernels.digest import MODULUS, digest
+from xoctnorm.kernels.digest import Digest
 from xoctnorm.kernels.masks import MeanProjection
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -28,8 +28,6 @@ class Survey:
         Smallest and largest value; NaN without any.
     overflowing
         Planes with infinite values, or values beyond the range of float32.
-    empty
-        Planes without a value that is neither 0 nor NaN.
     digest
         Sum of the words of all voxels, see `xoctnorm.kernels.digest`.
     """
@@ -38,7 +36,6 @@ class Survey:
     minimum: float
     maximum: float
     overflowing: tuple[int, ...]
-    empty: tuple[int, ...]
     digest: int
 
     def problems(self) -> list[str]:
@@ -57,6 +54,11 @@ class Survey:
                 f"the volume is constant, every voxel is {self.minimum:g}: there is no tissue to correct; "
                 "was it read from the right file and variable?"
             )
+        elif not self.overflowing and np.float32(self.minimum) == np.float32(self.maximum):
+            found.append(
+                f"the values of the volume, {self.minimum!r} to {self.maximum!r}, are one and the same in float32, in "
+                "which corrections are computed: subtract a constant, or scale the volume, first"
+            )
         elif self.maximum <= 0:
             found.append(
                 f"the volume has no positive voxel, its values are {self.minimum:g} to {self.maximum:g}: "
@@ -68,15 +70,13 @@ class Survey:
 def survey(planes: Iterable[NDArray[np.generic]], start: int) -> Survey:
     """Read a volume once; `start` is the index of its first voxel among all that are digested together."""
     projection: MeanProjection | None = None
-    low, high, total = np.inf, -np.inf, 0
-    overflowing, empty = [], []
+    low, high, count = np.inf, -np.inf, Digest(start)
+    overflowing = []
     for number, plane in enumerate(planes):
         if projection is None:
             projection = MeanProjection(plane.shape, plane.dtype)
-        total += digest(plane, start + number * plane.size)
+        count.add(plane)
         least, most = np.fmin.reduce(plane, axis=None), np.fmax.reduce(plane, axis=None)
-        if least == most == 0 or least != least:
-            empty.append(number)
         if plane.dtype.kind == "f" and (abs(float(least)) > _FLOAT32_MAX or abs(float(most)) > _FLOAT32_MAX):
             overflowing.append(number)
         else:
@@ -85,7 +85,7 @@ def survey(planes: Iterable[NDArray[np.generic]], start: int) -> Survey:
     assert projection is not None
     if low > high:
         low = high = float("nan")
-    return Survey(projection.mean(), low, high, tuple(overflowing), tuple(empty), total % MODULUS)
+    return Survey(projection.mean(), low, high, tuple(overflowing), count.total)
 
 
 def by_section(

@@ -16,8 +16,8 @@ from xoctnorm.statistics import Survey
 
 Plane = NDArray[np.float32]
 
-_BLOCK_BYTES = 64 * 2**20  # read together where chunks are smaller
-_LARGEST_BLOCK_BYTES = 256 * 2**20  # a larger chunk is read in slices along z
+_BLOCK_BYTES = 64 * 2**20  # chunks are read together up to here
+_LARGEST_CHUNK_BYTES = 256 * 2**20  # a larger one is read in slices along z
 
 
 @dataclass(frozen=True)
@@ -60,17 +60,19 @@ class Planes:
     def raw_planes(self) -> Iterator[NDArray[np.generic]]:
         """Planes as they came, in plane order. One pass is one read of the volume."""
         for _, block in self._blocks():
-            yield from block.reshape(-1, *block.shape[-2:])
+            yield from block
 
     def planes(self) -> Iterator[Plane]:
         """Planes in plane order, in float32, after all transfers. One pass is one read of the volume."""
         for key, block in self._blocks():
             parameters = [np.asarray(p.data)[key] for p in self._parameters()]
-            for plane in np.ndindex(block.shape[:-2]):
-                yield _through(self.transfers, block[plane], [p[plane] for p in parameters])
+            for number, plane in enumerate(block):
+                yield _through(self.transfers, plane, [p[number] for p in parameters])
 
-    def correct(self, dtype: np.dtype[np.generic]) -> xr.Variable:
-        """All planes after all transfers, lazily where the volume is chunked."""
+    def correct(
+        self, dtype: np.dtype[np.generic], see: Callable[[NDArray[np.generic]], None] | None = None
+    ) -> xr.Variable:
+        """All planes after all transfers, lazily where the volume is chunked; otherwise `see` sees each as it came."""
         correct_block = partial(_correct_block, transfers=self.transfers, dtype=dtype)
         if self.data.chunks is not None:
             result: xr.Variable = xr.apply_ufunc(
@@ -85,6 +87,9 @@ class Planes:
         for key, block in self._blocks():
             parameters = [np.asarray(p.data)[key][..., None, None] for p in self._parameters()]
             out[key] = correct_block(block, *parameters)
+            if see is not None:
+                for plane in block:
+                    see(plane)
         return xr.Variable(self.data.dims, out)
 
     def _parameters(self) -> Iterator[xr.Variable]:
@@ -95,7 +100,7 @@ class Planes:
                 yield parameter.set_dims(lead).transpose(*lead)
 
     def _blocks(self) -> Iterator[tuple[tuple[Any, ...], NDArray[np.generic]]]:
-        """Runs of whole planes as NumPy arrays, with the place of each run in `data`."""
+        """Runs of whole planes as NumPy arrays `(z, y, x)`, with the place of each run in `data`."""
         for outer in np.ndindex(self.data.shape[:-3]):
             for start, stop in self._runs():
                 key = (*outer, slice(start, stop))
@@ -107,14 +112,15 @@ class Planes:
         n_z = self.data.shape[-3]
         plane_bytes = max(1, self.data.dtype.itemsize * int(np.prod(self.data.shape[-2:])))
         chunks = self.data.chunks[-3] if self.data.chunks is not None else (n_z,)
-        largest = max(1, _LARGEST_BLOCK_BYTES // plane_bytes)
         edges = np.cumsum((0, *chunks))
         start = 0
         for stop, after in zip(edges[1:], [*edges[2:], None], strict=True):
             if after is not None and (after - start) * plane_bytes <= _BLOCK_BYTES:
                 continue
-            for first in range(start, stop, largest):
-                yield first, min(first + largest, int(stop))
+            whole = (stop - start) * plane_bytes <= _LARGEST_CHUNK_BYTES
+            length = stop - start if whole else max(1, _BLOCK_BYTES // plane_bytes)
+            for first in range(start, stop, length):
+                yield first, min(first + length, int(stop))
             start = int(stop)
 
 

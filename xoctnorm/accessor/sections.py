@@ -11,7 +11,6 @@ from xoctnorm import recipes
 from xoctnorm.accessor.part import Part
 from xoctnorm.corrections import OtsuMask
 from xoctnorm.fitting import Mask
-from xoctnorm.sections import find_sections, sections_table
 
 
 class SectionsAndMasks(Part):
@@ -29,7 +28,7 @@ class SectionsAndMasks(Part):
         InputError
             For NaN labels, or labels that come back after another label.
         """
-        return sections_table(self._volume, find_sections(self._volume))
+        return recipes.sections_of(self._volume)
 
     def assign_sections(
         self, *, n: int | None = None, thickness: float | None = None, starts: Sequence[int] | None = None

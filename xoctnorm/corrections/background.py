@@ -30,6 +30,7 @@ class Background(Correction):
     percentile_max: float = 99.9
     divisor_percentile: float = 100.0
     name: ClassVar[str] = "background"
+    needs: ClassVar[tuple[str, ...]] = ("background_threshold", "clip_threshold", "divisor")
 
     def problems(self) -> list[str]:
         """See `Correction.problems`."""
@@ -46,6 +47,14 @@ class Background(Correction):
             [plane_thresholds(plane, agarose, self.percentile_max, FEWEST_AGAROSE_PIXELS) for plane in volume.planes()],
             dtype=np.float32,
         ).T
+        if np.isnan(floors).all():
+            raise_problems(
+                "background",
+                [
+                    f"agarose has data (not NaN) on fewer than {FEWEST_AGAROSE_PIXELS} pixels of every plane, so there "
+                    "is no background: pass an agarose_mask that is True where the volume has data"
+                ],
+            )
         spans = caps - floors
         known = spans[~np.isnan(spans)]
         divisor = np.percentile(known, self.divisor_percentile) if known.size else np.float32(0)
@@ -85,5 +94,4 @@ class Background(Correction):
 
     def apply(self, planes: PlanesT, fitted: xr.Dataset) -> PlanesT:
         """Clip, subtract and divide."""
-        names = ("background_threshold", "clip_threshold", "divisor")
-        return planes.through(Transfer(remove_background, tuple(fitted[name].variable for name in names)))
+        return planes.through(Transfer(remove_background, tuple(fitted[name].variable for name in self.needs)))

@@ -14,10 +14,12 @@ class Correction:
     """A step of normalization: a frozen dataclass whose fields are its parameters.
 
     `fit` reads one volume and returns what it finds; `apply` appends what follows from that to the
-    transfers of planes, which may be those of another volume and of several at once.
+    transfers of planes, which may be those of another volume and of several at once. `needs` names the
+    fitted variables that `apply` uses.
     """
 
     name: ClassVar[str]
+    needs: ClassVar[tuple[str, ...]] = ()
 
     def problems(self) -> list[str]:
         """Parameters out of their range, a sentence each."""

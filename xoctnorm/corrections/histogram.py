@@ -10,15 +10,12 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from xoctnorm.checks import integer_problems, number_problems
+from xoctnorm.checks import FEWEST_SECTION_VOXELS, integer_problems, number_problems
 from xoctnorm.corrections.base import Correction
 from xoctnorm.errors import listed
 from xoctnorm.kernels.histograms import bin_centers, histogram, match_histogram, matching_table
 from xoctnorm.statistics import by_section
 from xoctnorm.volume import Plane, PlanesT, Transfer, Volume
-
-# A section, or a volume, with fewer counted voxels is left alone.
-FEWEST_VOXELS = 500
 
 
 @dataclass(frozen=True)
@@ -39,17 +36,18 @@ class HistogramMatch(Correction):
     tissue_threshold: float = 0.0
     strength: float = 1.0
     name: ClassVar[str] = "histogram"
+    needs: ClassVar[tuple[str, ...]] = ("matched_intensity", "bin_center")
 
     def problems(self) -> list[str]:
         """See `Correction.problems`."""
-        found = [
+        threshold = number_problems("tissue_threshold", self.tissue_threshold, -np.inf)
+        if not threshold and self.tissue_threshold >= 1:
+            threshold = [f"tissue_threshold={self.tissue_threshold!r}: needs a number below 1, where the bins end"]
+        return [
             *integer_problems("n_bins", self.n_bins, 2),
-            *number_problems("tissue_threshold", self.tissue_threshold, -np.inf),
+            *threshold,
             *number_problems("strength", self.strength, 0, 1),
         ]
-        if not found and self.tissue_threshold >= 1:
-            found.append(f"tissue_threshold={self.tissue_threshold!r}: needs a number below 1, where the bins end")
-        return found
 
     def fit(self, volume: Volume) -> tuple[xr.Dataset, list[str]]:
         """Find the table of every section; one read, none where there is one section."""
@@ -69,7 +67,7 @@ class HistogramMatch(Correction):
         if not alone or len(sections) == 1:
             return fitted, []
         return fitted, [
-            f"section {listed(alone)}: fewer than {FEWEST_VOXELS} voxels between tissue_threshold="
+            f"section {listed(alone)}: fewer than {FEWEST_SECTION_VOXELS} voxels between tissue_threshold="
             f"{self.tissue_threshold:g} and 1 in it, or in the volume, so it is not matched"
         ]
 
@@ -95,8 +93,8 @@ def section_tables(counts: NDArray[np.int64], centers: Plane) -> NDArray[np.floa
     """Tables `(section, bin)` that match the counts of every section to their sum; NaN: left alone."""
     reference = counts.sum(axis=0)
     tables = np.full(counts.shape, np.nan)
-    if reference.sum() >= FEWEST_VOXELS:
-        for row in np.flatnonzero(counts.sum(axis=1) >= FEWEST_VOXELS):
+    if reference.sum() >= FEWEST_SECTION_VOXELS:
+        for row in np.flatnonzero(counts.sum(axis=1) >= FEWEST_SECTION_VOXELS):
             tables[row] = matching_table(counts[row], reference, centers)
     return tables
 

@@ -10,16 +10,13 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from xoctnorm.checks import number_problems
+from xoctnorm.checks import FEWEST_SECTION_VOXELS, number_problems
 from xoctnorm.corrections.base import Correction
 from xoctnorm.errors import listed
 from xoctnorm.kernels.background import multiply, percentile
 from xoctnorm.kernels.smoothing import factors_to_median, smooth_where_present
 from xoctnorm.statistics import by_section
 from xoctnorm.volume import Plane, PlanesT, Transfer, Volume
-
-# A section with fewer voxels above 0 has no metric of its own.
-FEWEST_VOXELS = 500
 
 
 @dataclass(frozen=True)
@@ -44,19 +41,22 @@ class PercentileScale(Correction):
     max_scale: float = 2.0
     strength: float = 1.0
     name: ClassVar[str] = "scale"
+    needs: ClassVar[tuple[str, ...]] = ("scale_factor",)
 
     def problems(self) -> list[str]:
         """See `Correction.problems`."""
-        found = [
-            *number_problems("smooth_sigma", self.smooth_sigma, 0),
-            *number_problems("percentile", self.percentile, 0, 100),
+        clamps = [
             *number_problems("min_scale", self.min_scale, 0, open_low=True),
             *number_problems("max_scale", self.max_scale, 0, open_low=True),
+        ]
+        if not clamps and self.min_scale > self.max_scale:
+            clamps = [f"min_scale={self.min_scale!r} is above max_scale={self.max_scale!r}: exchange them"]
+        return [
+            *number_problems("smooth_sigma", self.smooth_sigma, 0),
+            *number_problems("percentile", self.percentile, 0, 100),
+            *clamps,
             *number_problems("strength", self.strength, 0, 1),
         ]
-        if not found and self.min_scale > self.max_scale:
-            found.append(f"min_scale={self.min_scale!r} is above max_scale={self.max_scale!r}")
-        return found
 
     def fit(self, volume: Volume) -> tuple[xr.Dataset, list[str]]:
         """Find the factor of every section; one read, none where there is one section."""
@@ -80,12 +80,17 @@ class PercentileScale(Correction):
                 "scale_factor": volume.per_plane(factors[sections.index]),
             }
         )
-        few = [sections.labels[row] for row in np.flatnonzero(metric == 0)]
+        few = f"fewer than {FEWEST_SECTION_VOXELS} voxels above 0"
+        bridged, alone = (
+            [sections.labels[row] for row in np.flatnonzero((metric == 0) & has)]
+            for has in (smoothed > 0, smoothed <= 0)
+        )
         notes = list(sections.notes)
-        if few:
+        if bridged:
+            notes.append(f"section {listed(bridged)}: {few}, so its factor follows from the sections around it")
+        if alone:
             notes.append(
-                f"section {listed(few)}: fewer than {FEWEST_VOXELS} voxels above 0, so its factor follows from "
-                "the sections around it"
+                f"section {listed(alone)}: {few}, and none near it has more, so its factor is 1 within the limits"
             )
         return fitted, notes
 
@@ -102,4 +107,4 @@ def blend(factors: NDArray[np.float64], strength: float) -> NDArray[np.float64]:
 def section_metric(parts: Iterable[Plane], q: float) -> float:
     """Percentile of all values of a section; 0, which means missing, of fewer than 500."""
     values = np.concatenate([np.empty(0, np.float32), *parts])
-    return float(percentile(values, q)) if values.size >= FEWEST_VOXELS else 0.0
+    return float(percentile(values, q)) if values.size >= FEWEST_SECTION_VOXELS else 0.0

@@ -33,6 +33,7 @@ class ZProfile(Correction):
     sigma: float = 2.0
     min_tissue_voxels: int = 100
     name: ClassVar[str] = "zprofile"
+    needs: ClassVar[tuple[str, ...]] = ("zprofile_gain",)
 
     def problems(self) -> list[str]:
         """See `Correction.problems`."""

@@ -29,6 +29,18 @@ def digest(values: NDArray[np.generic], start: int) -> int:
     return total % MODULUS
 
 
+class Digest:
+    """The digest of values that come part after part, in C order."""
+
+    def __init__(self, start: int = 0) -> None:
+        self.total, self._at = 0, start
+
+    def add(self, values: NDArray[np.generic]) -> None:
+        """Count the next part."""
+        self.total = (self.total + digest(values, self._at)) % MODULUS
+        self._at += values.size
+
+
 def digest_block(block: NDArray[np.generic], origin: tuple[int, ...], shape: tuple[int, ...]) -> int:
     """Sum of mixed words of a block that starts at `origin` in a volume of `shape`."""
     *lead, n_y, n_x = shape
