@@ -11,7 +11,8 @@ import threading
 import uuid
 from collections.abc import Hashable, Iterator
 from pathlib import Path
-from typing import Any
+from threading import Lock
+from typing import Any, cast
 
 import numpy as np
 import xarray as xr
@@ -232,19 +233,43 @@ def _write(ds: xr.Dataset, path: Path, encoding: dict[Hashable, Any], digests: d
 
     `Dataset.to_netcdf` computes by itself, and whatever is computed beside it reads the input again.
     """
-    store, writer = NetCDF4DataStore.open(path, mode="w", format="NETCDF4"), ArrayWriter()
+    store, writer, lock = NetCDF4DataStore.open(path, mode="w", format="NETCDF4"), ArrayWriter(), _WriteLock()
     try:
         ds.dump_to_store(store, writer=writer, encoding=encoding)
         if not writer.sources:
             return {}
         import dask.array
 
-        lock = threading.Lock()  # NetCDF can't take two at a time
-        stored = dask.array.store(writer.sources, writer.targets, regions=writer.regions, lock=lock, compute=False)
+        stored = dask.array.store(
+            writer.sources, writer.targets, regions=writer.regions, lock=cast("Lock", lock), compute=False
+        )
         _, counted = dask.compute(stored, digests)
         return {name: int(words.sum()) for name, words in counted.items()}
     finally:
-        store.close()
+        lock.close()
+        with store.lock:  # HDF5 is not safe with threads, and some may still read the input
+            store.close(needs_lock=False)
+
+
+class _WriteLock:
+    """Lets one thread write at a time, and none once it is closed: after an error, dask's other threads go on."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def acquire(self) -> None:
+        self._lock.acquire()
+        if self._closed:
+            self._lock.release()
+            raise RuntimeError("writing was given up")
+
+    def release(self) -> None:
+        self._lock.release()
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
 
 
 def _record_digests(path: Path, digests: dict[str, int]) -> None:

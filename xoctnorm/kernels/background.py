@@ -16,9 +16,20 @@ def present(values: NDArray[np.floating]) -> NDArray[np.floating]:
 
 
 def percentile(values: Plane, q: float) -> np.float32:
-    """Percentile `q` (0 to 100) of the present values, linearly interpolated; NaN of nothing."""
-    values = present(values)
-    return np.float32(np.percentile(values, q)) if values.size else np.float32(np.nan)
+    """Percentile `q` (0 to 100) of the present values, linearly interpolated; NaN of nothing.
+
+    The bits are those of NumPy 2.4 with every version; earlier ones interpolate between float32 values otherwise.
+    """
+    values = present(values).reshape(-1)
+    if values.size == 0:
+        return np.float32(np.nan)
+    position = float(q) / 100 * (values.size - 1)
+    below = int(position)
+    above = min(below + 1, values.size - 1)
+    low, high = np.partition(values, (below, above))[[below, above]]
+    share, step = position - below, high - low
+    # In float32, and from the nearer of the two, as NumPy 2.4 does.
+    return np.float32(low + step * share if share < 0.5 else high - step * (1 - share))
 
 
 def plane_thresholds(
