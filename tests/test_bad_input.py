@@ -73,8 +73,8 @@ MASKS = {
     "dtype": (COLUMN.astype("u1"), "agarose_mask has dtype uint8: bool is accepted; compare first"),
     "shape": (COLUMN.T, r"agarose_mask does not fit the volume: y has 30 instead of 24, x has 24 instead of 30"),
     "planes": (
-        np.broadcast_to(COLUMN, (20, 24, 30)),
-        r"has shape \(20, 24, 30\): a plain array needs the dims \('y', 'x'\)",
+        np.broadcast_to(COLUMN, (19, 24, 30)),
+        r"has shape \(19, 24, 30\): a plain array needs the dims \('y', 'x'\)",
     ),
     "dims": (xr.DataArray(COLUMN, dims=("y", "column")), r"has dims \('y', 'column'\): dims \('y', 'x'\) are needed"),
     "position": (

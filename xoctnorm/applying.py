@@ -11,6 +11,7 @@ import xarray as xr
 from numpy.typing import DTypeLike, NDArray
 
 from xoctnorm import provenance
+from xoctnorm.agarose import SECTIONS, along_planes
 from xoctnorm.checks import clashes, same_coordinate, volume_problems
 from xoctnorm.corrections import BY_NAME, Background, Correction
 from xoctnorm.errors import listed, raise_problems, warn
@@ -100,9 +101,11 @@ def corrected(
     outdated = ATTACHED if _scales(corrections) else fitted
     result = result.drop_vars([name for name in outdated if name in result.coords and provenance.is_ours(result[name])])
     if form.attach:
-        result = result.assign_coords(
-            {name: correction[name].variable.copy() for name in fitted if _fits(correction[name], da)}
-        )
+        attached = {name: correction[name].variable.copy() for name in fitted if _fits(correction[name], da)}
+        if "agarose_mask" in attached:
+            rows = correction["section_index"].variable
+            attached["agarose_mask"] = along_planes(attached["agarose_mask"], rows, planes.data)
+        result = result.assign_coords(attached)
     return result
 
 
@@ -151,4 +154,5 @@ def _fits(variable: xr.DataArray, da: xr.DataArray) -> bool:
             or same_coordinate(da.coords[dim], variable.coords[dim])
         )
         for dim, size in variable.sizes.items()
+        if (variable.name, dim) != ("agarose_mask", SECTIONS)
     )

@@ -114,13 +114,14 @@ def rounded_together(a: NDArray[Any], b: NDArray[Any]) -> tuple[NDArray[Any], ND
 
 
 def coverage_problems(name: str, mask: NDArray[np.bool_]) -> list[str]:
-    """What makes an agarose mask useless: hardly any agarose, or nothing else."""
-    n_agarose = int(mask.sum())
-    if n_agarose == mask.size:
+    """What makes an agarose mask useless: hardly any agarose in any of its images, or nothing else."""
+    n_agarose = int(mask.sum(axis=(-2, -1)).max(initial=0))
+    if mask.all():
         return [f"{name} is True everywhere: no tissue is left to normalize"]
     if n_agarose < FEWEST_AGAROSE_PIXELS:
+        size = mask.shape[-2] * mask.shape[-1]
         return [
-            f"{name} has {n_agarose or 'no'} agarose pixels of {mask.size}: at least {FEWEST_AGAROSE_PIXELS} are "
+            f"{name} has {n_agarose or 'no'} agarose pixels of {size}: at least {FEWEST_AGAROSE_PIXELS} are "
             "needed for a background; pass a mask that is True on agarose with agarose_mask="
         ]
     return []

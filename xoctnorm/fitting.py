@@ -12,6 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xoctnorm import provenance
+from xoctnorm.agarose import AgaroseMask, labelled_agarose
 from xoctnorm.checks import coverage_problems, mask_problems, volume_problems
 from xoctnorm.corrections import Correction, HistogramMatch, PercentileScale
 from xoctnorm.errors import InputError, collecting, raise_problems, warn
@@ -22,6 +23,8 @@ from xoctnorm.statistics import Survey, survey
 from xoctnorm.volume import Planes, Volume, extra_dims, volume_dims
 
 Mask = xr.DataArray | NDArray[np.bool_]
+
+_ONE_SECTION = Sections((0,), np.zeros(1, np.int64), np.zeros(1, np.int64))  # where those of the volume are wrong
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ def fit(
     section: str,
     agarose_mask: Mask | None = None,
     tissue_mask: Mask | None = None,
+    seeds: Mask | None = None,
     problems: Sequence[str] = (),
     notes: Sequence[str] = (),
 ) -> xr.Dataset:
@@ -48,29 +52,35 @@ def fit(
     Further dims of the volume are fitted one by one. `problems` and `notes` are those that the caller
     knows of: problems are raised with those found here, notes become warnings and part of the record.
     """
-    sections, masks = _check(da, call, section, agarose_mask, tissue_mask, problems)
+    given = {"agarose_mask": agarose_mask, "mask": tissue_mask, "seeds": seeds}
+    sections, masks = _check(da, call, section, given, problems)
     notes = [*notes, *_notes(corrections, sections)]
     further = extra_dims(da, section)
     sizes = tuple(da.sizes[dim] for dim in further)
     parts, digest = [], 0
+    decisions: list[str] = []
+    index = sections.index if any(c.wants_section_means for c in corrections) else None
     for number, place in enumerate(np.ndindex(sizes)):
         at = dict(zip(further, place, strict=True))
         where = "".join(f"{dim} {index}: " for dim, index in at.items())
         try:
             data = da.variable.transpose(*volume_dims(da, section)).isel(at)
-            first = first_read(data, call, number)
+            first = first_read(data, call, number, index)
             volume = Volume(
                 data,
                 sections=sections,
                 survey=first,
-                agarose=_agarose_part(masks.get("agarose_mask"), at),
+                agarose=_agarose_part(masks.get("agarose_mask"), at, sections),
                 tissue=_tissue_part(masks.get("mask"), at, data.dims),
+                seeds=_agarose_part(masks.get("seeds"), at, sections),
+                pixel_area=_pixel_area(da),
             )
-            part, part_notes = _fit_volume(volume, corrections)
+            part, part_notes, part_decisions = _fit_volume(volume, corrections)
         except InputError as error:
             raise InputError(call.method, [where + problem for problem in error.problems]) from None
         parts.append(part)
         notes += [where + note for note in part_notes]
+        decisions += [where + decision for decision in part_decisions]
         digest = (digest + first.digest) % MODULUS
 
     fitted = _stack(parts, further, sizes)
@@ -81,26 +91,24 @@ def fit(
         provenance.identity(da, digest),
         notes,
     )
+    step["decisions"] = decisions
     step["section"] = {"name": section, "dims": list(plane_dims(da, section)), "explicit": sections.explicit}
     for note in notes:
         warn(note)
     return _labelled(fitted, da, sections, step)
 
 
-def first_read(data: xr.Variable, call: Call, number: int = 0) -> Survey:
+def first_read(
+    data: xr.Variable, call: Call, number: int = 0, section_index: NDArray[np.int64] | None = None
+) -> Survey:
     """Read volume `number` of those with the same planes once, and refuse what cannot be corrected."""
-    first = survey(Planes(data).raw_planes(), number * int(np.prod(data.shape)))
+    first = survey(Planes(data).raw_planes(), number * int(np.prod(data.shape)), section_index)
     raise_problems(call.method, first.problems())
     return first
 
 
 def _check(
-    da: xr.DataArray,
-    call: Call,
-    section: str,
-    agarose_mask: Mask | None,
-    tissue_mask: Mask | None,
-    problems: Sequence[str],
+    da: xr.DataArray, call: Call, section: str, given: Mapping[str, Mask | None], problems: Sequence[str]
 ) -> tuple[Sections, dict[str, xr.DataArray]]:
     """Sections and labelled masks; or one error with everything that metadata tell to be wrong."""
     found = volume_problems(da)
@@ -113,15 +121,18 @@ def _check(
     with collecting(found):
         sections = find_sections(da, section)
     masks = {}
-    planes = plane_dims(da, section)
-    wanted = (("agarose_mask", agarose_mask, ("y", "x")), ("mask", tissue_mask, (*planes, "y", "x")))
-    for name, mask, dims in wanted:
+    for name, mask in given.items():
         if mask is None:
             continue
         with collecting(found):
-            masks[name] = labelled_mask(name, mask, da, dims)
+            if name == "mask":
+                masks[name] = labelled_mask(name, mask, da, (*plane_dims(da, section), "y", "x"))
+                continue
+            masks[name] = labelled_agarose(name, mask, da, section, sections or _ONE_SECTION)
             if name == "agarose_mask":
-                raise_problems(name, coverage_problems(name, masks[name].to_numpy()))
+                raise_problems(name, coverage_problems(name, masks[name].transpose(..., "y", "x").to_numpy()))
+            elif not masks[name].any():
+                raise_problems(name, ["seeds is False everywhere: make it True on some pixels that are agarose"])
     raise_problems(call.method, found)
     assert sections is not None
     return sections, masks
@@ -151,23 +162,36 @@ def _notes(corrections: Sequence[Correction], sections: Sections) -> list[str]:
     return notes
 
 
-def _fit_volume(volume: Volume, corrections: Sequence[Correction]) -> tuple[xr.Dataset, list[str]]:
-    fitted, notes = xr.Dataset({"section_index": volume.per_plane(volume.sections.index)}), []
+def _fit_volume(volume: Volume, corrections: Sequence[Correction]) -> tuple[xr.Dataset, list[str], list[str]]:
+    fitted = xr.Dataset({"section_index": volume.per_plane(volume.sections.index)})
+    notes: list[str] = []
+    decisions: list[str] = []
     for correction in corrections:
         part, part_notes = correction.fit(volume)
         fitted = fitted.assign(part.variables)
         notes += part_notes
+        decisions += part.attrs.get("decisions", [])
         if "agarose_mask" in part:
-            volume = replace(volume, agarose=part["agarose_mask"].to_numpy())
+            volume = replace(volume, agarose=AgaroseMask(part["agarose_mask"].variable, volume.sections.index))
         volume = correction.apply(volume, fitted)
-    return fitted, notes
+    return fitted, notes, decisions
 
 
-def _agarose_part(mask: xr.DataArray | None, at: Mapping[str, int]) -> NDArray[np.bool_] | None:
+def _agarose_part(mask: xr.DataArray | None, at: Mapping[str, int], sections: Sections) -> AgaroseMask | None:
     if mask is None:
         return None
-    part: NDArray[np.bool_] = mask.isel({d: i for d, i in at.items() if d in mask.dims}).transpose("y", "x").to_numpy()
-    return part
+    part = mask.variable.isel({d: i for d, i in at.items() if d in mask.dims}).transpose(..., "y", "x")
+    return AgaroseMask(part.load() if part.chunks is None else part.compute(), sections.index)
+
+
+def _pixel_area(da: xr.DataArray) -> float:
+    """Area of a pixel, in units of y times units of x; 1 for an axis without a numeric coordinate."""
+    area = 1.0
+    for dim in ("y", "x"):
+        if dim in da.coords and da.coords[dim].dtype.kind in "iuf" and da.sizes[dim] > 1:
+            spacing = float(np.median(np.abs(np.diff(da.coords[dim].to_numpy().astype(float)))))
+            area *= spacing if np.isfinite(spacing) and spacing > 0 else 1.0
+    return area
 
 
 def _tissue_part(mask: xr.DataArray | None, at: Mapping[str, int], dims: tuple[Any, ...]) -> xr.Variable | None:

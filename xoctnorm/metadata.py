@@ -21,6 +21,10 @@ _INPUT = "units of the input"
 _LONG_NAMES = {
     "agarose_mask": ("agarose around the tissue", "1"),
     "otsu_threshold": ("Otsu threshold of the smoothed mean projection", _INPUT),
+    "agarose_origin": ("how the agarose of the section was found", "1"),
+    "agarose_separability": ("level of the darkest tissue above agarose, in standard deviations of agarose", "1"),
+    "agarose_coverage": ("share of the imaged field that is agarose", "1"),
+    "agarose_contact": ("share of the border of the imaged field that is agarose", "1"),
     "background_threshold": ("agarose median of the plane, which becomes 0", _INPUT),
     "clip_threshold": ("percentile cap of the plane", _INPUT),
     "divisor": ("span from background to clip threshold that becomes 1", _INPUT),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -11,9 +11,11 @@ import pandas as pd
 import xarray as xr
 
 from xoctnorm import provenance
+from xoctnorm.agarose import SECTIONS, along_planes, labelled_agarose
 from xoctnorm.applying import Form, already_normalized, corrected, described
 from xoctnorm.checks import dims_problems, integer_problems, number_problems, volume_problems
 from xoctnorm.corrections import (
+    METHODS,
     Background,
     Correction,
     GivenMask,
@@ -27,6 +29,7 @@ from xoctnorm.fitting import Call, Mask, fit, labelled_mask
 from xoctnorm.kernels.digest import digest
 from xoctnorm.sections import find_sections, plane_dims, section_labels, sections_table
 
+AGAROSE_TABLES = ("agarose_origin", "agarose_separability", "agarose_coverage", "agarose_contact")
 DRIFTS: tuple[str | None, ...] = (PercentileScale.name, HistogramMatch.name, None)
 
 
@@ -64,12 +67,17 @@ class Normalization:
         """Drift by histogram matching."""
         return HistogramMatch(self.n_bins, self.tissue_threshold, self.strength)
 
-    def corrections(self, *, mask_given: bool) -> list[Correction]:
+    def mask(self, agarose_mask: Mask | str | None) -> Correction:
+        """How agarose is found: as in the reference, by a method with its name, or given."""
+        if agarose_mask is None:
+            return OtsuMask(self.smoothing_sigma)
+        if isinstance(agarose_mask, str):
+            return METHODS.get(agarose_mask, OtsuMask)(self.smoothing_sigma, per_section=True)
+        return GivenMask()
+
+    def corrections(self, agarose_mask: Mask | str | None) -> list[Correction]:
         """The corrections in their order."""
-        chosen: list[Correction] = [
-            GivenMask() if mask_given else OtsuMask(self.smoothing_sigma),
-            self.background,
-        ]
+        chosen: list[Correction] = [self.mask(agarose_mask), self.background]
         if self.drift == PercentileScale.name:
             chosen.append(self.scale)
         elif self.drift == HistogramMatch.name:
@@ -87,10 +95,11 @@ class Normalization:
         found += integer_problems("min_tissue_voxels", self.min_tissue_voxels, 0)
         return list(dict.fromkeys(found))
 
-    def notes(self, *, mask_given: bool) -> list[str]:
+    def notes(self, agarose_mask: Mask | str | None) -> list[str]:
         """Parameters that were given and have no effect."""
+        mask_given = agarose_mask is not None and not isinstance(agarose_mask, str)
         used = {"percentile_max", "divisor_percentile", "drift", "zprofile_sigma", "section"}
-        for correction in self.corrections(mask_given=mask_given):
+        for correction in self.corrections(agarose_mask):
             used |= set(correction.parameters())
         idle = [
             f"{field.name}={getattr(self, field.name)!r}"
@@ -106,24 +115,28 @@ class Normalization:
 
 
 def fit_normalization(
-    da: xr.DataArray, settings: Normalization, agarose_mask: Mask | None, form: Form | None = None
+    da: xr.DataArray, settings: Normalization, agarose_mask: Mask | str | None, form: Form | None = None
 ) -> xr.Dataset:
     """Fit the whole job; `form` is that of the result, where it follows at once."""
-    mask_given = agarose_mask is not None
     parameters = {"agarose_mask": _named(agarose_mask), **asdict(settings)}
-    corrections = settings.corrections(mask_given=mask_given)
+    corrections = settings.corrections(agarose_mask)
+    by_name = isinstance(agarose_mask, str)
     return fit(
         da,
         corrections,
         Call("fit", parameters) if form is None else Call("normalize", parameters | form.record()),
         section=settings.section,
-        agarose_mask=agarose_mask,
-        problems=[*settings.problems(), *(form.problems(da) if form is not None else [])],
-        notes=[*settings.notes(mask_given=mask_given), *already_normalized(da, corrections)],
+        agarose_mask=None if isinstance(agarose_mask, str) else agarose_mask,
+        problems=[
+            *settings.problems(),
+            *(method_problems("agarose_mask", agarose_mask, "a bool mask, or ") if by_name else []),
+            *(form.problems(da) if form is not None else []),
+        ],
+        notes=[*settings.notes(agarose_mask), *already_normalized(da, corrections)],
     )
 
 
-def normalize(da: xr.DataArray, settings: Normalization, agarose_mask: Mask | None, form: Form) -> xr.DataArray:
+def normalize(da: xr.DataArray, settings: Normalization, agarose_mask: Mask | str | None, form: Form) -> xr.DataArray:
     """Fit the whole job and apply it to the same volume."""
     return _applied(da, fit_normalization(da, settings, agarose_mask, form), form)
 
@@ -175,25 +188,47 @@ def smooth_zprofile(
     return result.copy(data=kept.transpose(*da.dims).data)
 
 
-def agarose_mask(da: xr.DataArray, correction: OtsuMask, *, section: str) -> xr.DataArray:
-    """Agarose mask of a volume, with its threshold."""
-    call = Call("agarose_mask", {**correction.parameters(), "section": section})
-    fitted = fit(da, [correction], call, section=section, problems=correction.problems())
-    return _alone(fitted.set_coords("otsu_threshold"), "agarose_mask", da)
+def method_problems(name: str, value: object, before: str = "") -> list[str]:
+    """What is wrong with the name of a method that finds agarose."""
+    known = isinstance(value, str) and value in METHODS
+    return [] if known else [f"{name}={value!r}: needs {before}one of {listed([repr(m) for m in METHODS])}"]
+
+
+def agarose_mask(
+    da: xr.DataArray, method: str, parameters: Mapping[str, Any], seeds: Mask | None, *, section: str
+) -> xr.DataArray:
+    """Agarose mask of a volume, with what was found out about it."""
+    problems = method_problems("method", method)
+    correction = METHODS.get(str(method), OtsuMask)(**parameters)
+    call = Call(
+        "agarose_mask", {"method": method, **correction.parameters(), "seeds": _named(seeds), "section": section}
+    )
+    fitted = fit(da, [correction], call, section=section, seeds=seeds, problems=[*problems, *correction.problems()])
+    found = [name for name in ("otsu_threshold", *AGAROSE_TABLES) if name in fitted]
+    return _alone(fitted.set_coords(found), "agarose_mask", da)
 
 
 def tissue_mask(da: xr.DataArray, mask: Mask | None, correction: OtsuMask, *, section: str) -> xr.DataArray:
     """What is neither agarose nor empty, lazily where the volume is chunked."""
     problems = [*volume_problems(da), *correction.problems()]
     agarose = attached_agarose(da)
-    if mask is not None and not problems:
+    sections = None
+    if (mask is not None or agarose is not None) and not problems:
         with collecting(problems):
-            agarose = labelled_mask("agarose_mask", mask, da, ("y", "x"))
+            sections = find_sections(da, section)
+            given = mask if mask is not None else agarose
+            assert given is not None
+            agarose = labelled_agarose("agarose_mask", given, da, section, sections)
     raise_problems("tissue_mask", problems)
     if agarose is None:
-        agarose = agarose_mask(da, correction, section=section)
+        agarose = agarose_mask(da, "otsu", correction.parameters(), None, section=section)
     values = unread(da)
-    tissue = (~agarose.variable & (values != 0) & values.notnull()).transpose(*da.dims)
+    outline = agarose.variable
+    if sections is not None:
+        planes = plane_dims(da, section)
+        rows = xr.Variable(planes, sections.index.reshape([da.sizes[dim] for dim in planes]))
+        outline = along_planes(outline, rows, values)
+    tissue = (~outline & (values != 0) & values.notnull()).transpose(*da.dims)
     result = da.drop_vars([name for name, coord in da.coords.items() if provenance.is_ours(coord)])
     result = result.copy(deep=False, data=tissue.data).rename("tissue_mask")
     result.attrs = {"long_name": "tissue: neither agarose nor empty", "units": "1"}
@@ -230,8 +265,8 @@ def unread(da: xr.DataArray) -> xr.Variable:
 def attached_agarose(da: xr.DataArray) -> xr.DataArray | None:
     """The agarose mask that a former step attached."""
     if "agarose_mask" in da.coords and provenance.is_ours(da.coords["agarose_mask"]):
-        mask: xr.DataArray = da.coords["agarose_mask"].astype(bool)
-        return mask
+        mask: xr.DataArray = da.coords["agarose_mask"]
+        return mask if mask.dtype == bool else mask.astype(bool)
     return None
 
 
@@ -243,14 +278,17 @@ def _applied(da: xr.DataArray, correction: xr.Dataset, form: Form) -> xr.DataArr
 def _alone(fitted: xr.Dataset, name: str, da: xr.DataArray) -> xr.DataArray:
     """One fitted variable, with dims in the order of the volume, and its record."""
     variable = fitted[name].drop_vars(["section_index", "first_plane", "n_planes"], errors="ignore")
-    variable = variable.transpose(*(dim for dim in da.dims if dim in variable.dims))
+    order = [dim for dim in da.dims if dim in variable.dims]
+    if SECTIONS in variable.dims:
+        order.insert(min(order.index("y"), order.index("x")), SECTIONS)
+    variable = variable.transpose(*order)
     return variable.assign_attrs(fitted.attrs)
 
 
-def _named(mask: Mask | None) -> Any:
+def _named(mask: Mask | str | None) -> Any:
     """How a mask that the user gave is recorded: its shape and, where it is in memory, its digest."""
-    if mask is None:
-        return None
+    if mask is None or isinstance(mask, str):
+        return mask
     shape = "x".join(str(n) for n in np.shape(mask))
     if getattr(mask, "chunks", None) is not None or np.asarray(mask).dtype != bool:
         return f"<mask {shape}>"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from xoctnorm.errors import listed
 from xoctnorm.kernels.digest import Digest
-from xoctnorm.kernels.masks import MeanProjection
+from xoctnorm.kernels.masks import MeanProjection, SectionMeans
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -30,6 +30,8 @@ class Survey:
         Planes with infinite values, or values beyond the range of float32.
     digest
         Sum of the words of all voxels, see `xoctnorm.kernels.digest`.
+    section_means
+        Mean projection of every section, `(section, y, x)`, where it was asked for.
     """
 
     mean: NDArray[np.floating]
@@ -37,6 +39,7 @@ class Survey:
     maximum: float
     overflowing: tuple[int, ...]
     digest: int
+    section_means: NDArray[np.float32] | None = None
 
     def problems(self) -> list[str]:
         """Everything that makes a volume impossible to correct."""
@@ -67,25 +70,33 @@ class Survey:
         return found
 
 
-def survey(planes: Iterable[NDArray[np.generic]], start: int) -> Survey:
-    """Read a volume once; `start` is the index of its first voxel among all that are digested together."""
+def survey(planes: Iterable[NDArray[np.generic]], start: int, section_index: NDArray[np.int64] | None = None) -> Survey:
+    """Read a volume once; `start` is the index of its first voxel among all that are digested together.
+
+    With the section of every plane, the mean projections of the sections are taken in the same read.
+    """
     projection: MeanProjection | None = None
+    sections: SectionMeans | None = None
     low, high, count = np.inf, -np.inf, Digest(start)
     overflowing = []
     for number, plane in enumerate(planes):
         if projection is None:
             projection = MeanProjection(plane.shape, plane.dtype)
+            sections = None if section_index is None else SectionMeans(plane.shape)
         count.add(plane)
         least, most = np.fmin.reduce(plane, axis=None), np.fmax.reduce(plane, axis=None)
         if plane.dtype.kind == "f" and (abs(float(least)) > _FLOAT32_MAX or abs(float(most)) > _FLOAT32_MAX):
             overflowing.append(number)
         else:
             projection.add(plane)
+        if sections is not None and section_index is not None:
+            sections.add(plane, int(section_index[number]))
         low, high = float(np.fmin(low, least)), float(np.fmax(high, most))
     assert projection is not None
     if low > high:
         low = high = float("nan")
-    return Survey(projection.mean(), low, high, tuple(overflowing), count.total)
+    means = None if sections is None else sections.means()
+    return Survey(projection.mean(), low, high, tuple(overflowing), count.total, means)
 
 
 def by_section(

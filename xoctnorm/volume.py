@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from xoctnorm.agarose import AgaroseMask
 from xoctnorm.sections import Sections, plane_dims
 from xoctnorm.statistics import Survey
 
@@ -138,15 +139,21 @@ class Volume(Planes):
     survey
         What the first read told.
     agarose
-        Agarose mask `(y, x)`, once it is known.
+        Agarose mask, once it is known.
     tissue
         Tissue mask with the dims of `data`, where the user gave one.
+    seeds
+        Certain agarose, where the user gave some.
+    pixel_area
+        Area of a pixel in units of the coordinates y and x.
     """
 
     sections: Sections = field(kw_only=True)
     survey: Survey = field(kw_only=True)
-    agarose: NDArray[np.bool_] | None = None
+    agarose: AgaroseMask | None = None
     tissue: xr.Variable | None = None
+    seeds: AgaroseMask | None = None
+    pixel_area: float = 1.0
 
 
 def volume_dims(da: xr.DataArray, section: str) -> tuple[str, ...]:

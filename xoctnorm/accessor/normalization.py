@@ -19,7 +19,7 @@ class WholeJob(Part):
     def fit(
         self,
         *,
-        agarose_mask: Mask | None = None,
+        agarose_mask: Mask | str | None = None,
         percentile_max: float = Normalization.percentile_max,
         smoothing_sigma: float = Normalization.smoothing_sigma,
         divisor_percentile: float = Normalization.divisor_percentile,
@@ -123,7 +123,7 @@ class WholeJob(Part):
     def normalize(
         self,
         *,
-        agarose_mask: Mask | None = None,
+        agarose_mask: Mask | str | None = None,
         percentile_max: float = Normalization.percentile_max,
         smoothing_sigma: float = Normalization.smoothing_sigma,
         divisor_percentile: float = Normalization.divisor_percentile,
@@ -151,7 +151,10 @@ class WholeJob(Part):
         Parameters
         ----------
         agarose_mask
-            bool ``(y, x)``, True on agarose, as DataArray or array; None finds it, see `agarose_mask`.
+            True on agarose: bool ``(y, x)``, or one such mask per section (dim ``section_label``, or the section
+            coordinate's name) or per plane, as DataArray or array. A name finds one per section by that method:
+            ``"border"``, ``"otsu"`` or ``"auto"``, see `agarose_mask`. None finds one for all planes, as the
+            reference does.
         percentile_max
             Percentile of the plane, 0 to 100, that caps it.
         smoothing_sigma

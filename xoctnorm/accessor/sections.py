@@ -9,7 +9,7 @@ import xarray as xr
 
 from xoctnorm import recipes
 from xoctnorm.accessor.part import Part
-from xoctnorm.corrections import OtsuMask
+from xoctnorm.corrections import FoundMask, OtsuMask
 from xoctnorm.fitting import Mask
 
 
@@ -66,30 +66,65 @@ class SectionsAndMasks(Part):
         return recipes.assign_sections(self._volume, n, thickness, starts)
 
     def agarose_mask(
-        self, *, smoothing_sigma: float = OtsuMask.smoothing_sigma, section: str = "section"
+        self,
+        *,
+        method: str = "otsu",
+        per_section: bool = FoundMask.per_section,
+        per_plane: bool = FoundMask.per_plane,
+        smoothing_sigma: float = FoundMask.smoothing_sigma,
+        seeds: Mask | None = None,
+        min_area: float | None = FoundMask.min_area,
+        section: str = "section",
     ) -> xr.DataArray:
-        """Agarose by Otsu's threshold on the smoothed mean projection, as in the reference.
+        """Find the agarose around the tissue.
 
-        Agarose is where the smoothed mean along z is below the threshold and the mean is above 0. It is
-        one outline for all planes, and right where the tissue fills most of it in every section.
-        Reads the volume once.
+        ``"otsu"`` is the reference's: where the smoothed mean along z is below Otsu's threshold and the mean is
+        above 0. It is right where there are two classes, agarose and tissue, in comparable shares. ``"border"``
+        takes the darkest class, on log intensity, that is connected to the border of the imaged field, and
+        settles its outline half way, on log intensity, to the darkest tissue. ``"auto"`` takes ``"border"``
+        where its agarose is clearly apart from tissue and touches the border, else ``"otsu"``, and records why.
+        Reads the volume once, with ``per_plane=True`` twice.
 
         Parameters
         ----------
+        method
+            ``"otsu"``, ``"border"`` or ``"auto"``.
+        per_section
+            Whether every section gets an outline of its own. A section that shows no contrast takes over what
+            its neighbours show; one without agarose gets none.
+        per_plane
+            Whether every plane gets one, by its own levels of agarose and tissue and together with the two
+            planes on either side. The result is held in memory: one byte per voxel.
         smoothing_sigma
-            Standard deviation of the Gaussian in the plane, in pixels, 0 or more.
+            Standard deviation of the Gaussian in the plane, in pixels, 0 or more; ``"border"`` smooths up to 4
+            pixels where noise asks for it.
+        seeds
+            True on some pixels that are certainly agarose: bool ``(y, x)``, or one per section. They say what
+            agarose looks like, belong to it, and need not touch the border.
+        min_area
+            Parts of agarose, and holes in it, below this area become tissue and agarose; in units of y times
+            units of x. None is the area of 25 pixels, for ``"otsu"`` 0.
         section
-            Name of the section dimension, where there is one.
+            Name of the section coordinate, dimension or index level.
 
         Returns
         -------
         xarray.DataArray
-            bool, ``(y, x)`` and further dims, True on agarose, with the scalar ``otsu_threshold``.
+            bool, True on agarose, ``(y, x)`` and further dims; with a dim ``section_label`` for one per section,
+            with the dims of planes for one per plane. With it come ``otsu_threshold``, or ``agarose_origin``,
+            ``agarose_separability``, ``agarose_coverage`` and ``agarose_contact``. `normalize` takes it.
 
         Raises
         ------
         InputError
-            For a volume that cannot be corrected, or a mask with fewer than 100 pixels.
+            For a volume that cannot be corrected, parameters out of their range, a mask with fewer than 100
+            pixels, or where there is no agarose to be found.
+
+        Warns
+        -----
+        OctnormWarning
+            Where sections have no agarose, or take over what their neighbours show; where ``"auto"`` has to
+            fall back on Otsu's threshold.
 
         Examples
         --------
@@ -97,8 +132,16 @@ class SectionsAndMasks(Part):
         >>> volume = make_phantom(shape=(64, 80), n_sections=2, planes_per_section=3)["volume"]
         >>> volume.octnorm.agarose_mask().dims
         ('y', 'x')
+        >>> volume.octnorm.agarose_mask(method="border", per_section=True).sizes
+        Frozen({'section_label': 2, 'y': 64, 'x': 80})
         """
-        return recipes.agarose_mask(self._volume, OtsuMask(smoothing_sigma), section=section)
+        parameters = {
+            "smoothing_sigma": smoothing_sigma,
+            "per_section": per_section,
+            "per_plane": per_plane,
+            "min_area": min_area,
+        }
+        return recipes.agarose_mask(self._volume, method, parameters, seeds, section=section)
 
     def tissue_mask(
         self,
@@ -112,7 +155,8 @@ class SectionsAndMasks(Part):
         Parameters
         ----------
         agarose_mask
-            bool ``(y, x)``; None takes the mask that is attached to the volume, else finds one.
+            bool ``(y, x)``, or one per section or per plane; None takes the mask that is attached to the volume,
+            else finds one.
         smoothing_sigma
             For finding a mask, see `agarose_mask`.
         section

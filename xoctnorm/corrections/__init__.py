@@ -1,6 +1,6 @@
 """Corrections: what can be fitted to a volume and applied to it."""
 
-from xoctnorm.corrections.agarose import GivenMask, OtsuMask
+from xoctnorm.corrections.agarose import METHODS, AutoMask, BorderMask, FoundMask, GivenMask, OtsuMask
 from xoctnorm.corrections.background import Background
 from xoctnorm.corrections.base import Correction
 from xoctnorm.corrections.histogram import HistogramMatch
@@ -9,8 +9,12 @@ from xoctnorm.corrections.zprofile import ZProfile
 
 __all__ = [
     "BY_NAME",
+    "METHODS",
+    "AutoMask",
     "Background",
+    "BorderMask",
     "Correction",
+    "FoundMask",
     "GivenMask",
     "HistogramMatch",
     "OtsuMask",
@@ -19,5 +23,15 @@ __all__ = [
 ]
 
 BY_NAME: dict[str, type[Correction]] = {
-    kind.name: kind for kind in (OtsuMask, GivenMask, Background, PercentileScale, HistogramMatch, ZProfile)
+    kind.name: kind
+    for kind in (
+        OtsuMask,
+        BorderMask,
+        AutoMask,
+        GivenMask,
+        Background,
+        PercentileScale,
+        HistogramMatch,
+        ZProfile,
+    )
 }

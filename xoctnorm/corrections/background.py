@@ -44,7 +44,10 @@ class Background(Correction):
         assert volume.agarose is not None
         agarose = volume.agarose
         floors, caps = np.array(
-            [plane_thresholds(plane, agarose, self.percentile_max, FEWEST_AGAROSE_PIXELS) for plane in volume.planes()],
+            [
+                plane_thresholds(plane, agarose.of_plane(number), self.percentile_max, FEWEST_AGAROSE_PIXELS)
+                for number, plane in enumerate(volume.planes())
+            ],
             dtype=np.float32,
         ).T
         if np.isnan(floors).all():

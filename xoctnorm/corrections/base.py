@@ -21,12 +21,20 @@ class Correction:
     name: ClassVar[str]
     needs: ClassVar[tuple[str, ...]] = ()
 
+    @property
+    def wants_section_means(self) -> bool:
+        """Whether the first read has to take the mean projection of every section."""
+        return False
+
     def problems(self) -> list[str]:
         """Parameters out of their range, a sentence each."""
         raise NotImplementedError
 
     def fit(self, volume: Volume) -> tuple[xr.Dataset, list[str]]:
-        """Fitted numbers, and what the user should be warned of."""
+        """Fitted numbers, and what the user should be warned of.
+
+        What was decided on the way, and why, may be in the attribute `decisions`, for the record.
+        """
         raise NotImplementedError
 
     def apply(self, planes: PlanesT, fitted: xr.Dataset) -> PlanesT:

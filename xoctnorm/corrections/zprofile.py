@@ -83,8 +83,8 @@ def _planes_and_tissue(volume: Volume) -> Iterator[tuple[Plane, NDArray[np.bool_
             yield plane, mask.astype(bool, copy=False)
     else:
         assert volume.agarose is not None
-        for plane in volume.planes():
-            yield plane, ~volume.agarose & (plane != 0)
+        for number, plane in enumerate(volume.planes()):
+            yield plane, ~volume.agarose.of_plane(number) & (plane != 0)
 
 
 def tissue_mean(plane: Plane, tissue: NDArray[np.bool_], min_voxels: int) -> float:

@@ -1,4 +1,4 @@
-"""The mean projection along z and the agarose mask of the reference."""
+"""Mean projections along z, the agarose mask of the reference, and the tidying of masks."""
 
 from __future__ import annotations
 
@@ -43,6 +43,57 @@ class MeanProjection:
         mean = np.full(self._sum.shape, np.nan)
         np.divide(self._sum, n_present, out=mean, where=n_present > 0)
         return mean.astype(self._dtype)
+
+
+class SectionMeans:
+    """Mean of the planes of every section, summed in float64 in plane order, one section at a time.
+
+    Exact zeros are empty, as NaN is: both are left out. A mean is NaN where a section has no data.
+    Finished means are float32.
+    """
+
+    def __init__(self, shape: tuple[int, int]) -> None:
+        self._shape = shape
+        self._row = -1
+        self._finished: list[NDArray[np.float32]] = []
+
+    def add(self, plane: NDArray[Any], row: int) -> None:
+        """Add the next plane, which belongs to section `row`; rows never go down."""
+        if row != self._row:
+            self._finish()
+            self._row, self._sum, self._count = row, np.zeros(self._shape), np.zeros(self._shape, np.int32)
+        has = plane != 0
+        if plane.dtype.kind == "f":
+            has &= ~np.isnan(plane)
+        self._count += has
+        np.add(self._sum, plane, out=self._sum, where=has)
+
+    def _finish(self) -> None:
+        if self._row >= 0:
+            mean = np.full(self._shape, np.nan)
+            np.divide(self._sum, self._count, out=mean, where=self._count > 0)
+            self._finished.append(mean.astype(np.float32))
+
+    def means(self) -> NDArray[np.float32]:
+        """Means `(section, y, x)` of all sections so far."""
+        self._finish()
+        self._row = -1
+        return np.stack(self._finished)
+
+
+def without_small_parts(mask: NDArray[np.bool_], field: NDArray[np.bool_], least: float) -> NDArray[np.bool_]:
+    """Drop parts of a mask, and fill parts of the rest of the field, that have fewer than `least` pixels."""
+    if least <= 1:
+        return mask
+    kept = mask & ~_small_parts(mask, least)
+    return kept | _small_parts(field & ~kept, least)
+
+
+def _small_parts(mask: NDArray[np.bool_], least: float) -> NDArray[np.bool_]:
+    parts, _ = ndimage.label(mask)
+    small: NDArray[np.bool_] = np.bincount(parts.ravel()) < least
+    small[0] = False
+    return small[parts]
 
 
 def otsu_agarose_mask(mean: NDArray[np.floating], smoothing_sigma: float) -> tuple[NDArray[np.bool_], float]:

@@ -1,0 +1,140 @@
+"""Agarose of a series of images that show the same tissue: what one image does not tell, those next to it do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from xoctnorm.kernels.outlines import Bool, Image, Outlined, contrast, outline, region
+
+_FEWEST_PIXELS = 100
+_CAN_SAY = 0.6  # contrasts below are no larger than gains may be: levels then do not tell agarose from tissue
+
+OWN, BY_LEVEL, BY_OUTLINE, ABSENT = "found", "level of its neighbours", "outline of its neighbours", "no agarose"
+
+
+@dataclass(frozen=True)
+class Agarose:
+    """Masks of a series, and how they came about.
+
+    Attributes
+    ----------
+    masks
+        Agarose `(section, y, x)`.
+    origin
+        For every section: found in it, found by the level of agarose in its neighbours, taken over from
+        them where it shows no contrast, or absent.
+    step
+        Level of the darkest tissue above agarose; NaN where no section has agarose.
+    separability
+        For every section, `step` in standard deviations of its agarose; 0 where that is not known.
+    centre
+        For every section, level of its agarose; NaN where that is not known.
+    """
+
+    masks: Bool
+    origin: tuple[str, ...]
+    step: float
+    separability: NDArray[np.float64]
+    centre: NDArray[np.float64]
+
+
+def series_agarose(outlined: list[Outlined], seeds: list[Bool | None]) -> Agarose:
+    """Agarose of every image of a series.
+
+    From the image with the clearest agarose on, every image is compared with the last one that was
+    settled. Where its dark class lies nearer to tissue than to agarose, given how tissue changed its
+    level from one to the other, it is tissue.
+    """
+    step, shares = contrast(outlined)
+    count = len(outlined)
+    centre, origin = np.full(count, np.nan), [BY_OUTLINE] * count
+    if np.isnan(step):
+        return Agarose(
+            np.zeros((count, *outlined[0].field.shape), bool), (ABSENT,) * count, step, np.zeros(count), centre
+        )
+    clear = [_clearness(one) if seeds[i] is None else np.inf for i, one in enumerate(outlined)]
+    first = int(np.argmax(clear))
+    masks = np.zeros((count, *outlined[0].field.shape), bool)
+    centre[first], origin[first] = outlined[first].centre, OWN
+    masks[first] = region(outlined[first], centre[first], step, seeds[first])
+    steps = step * shares
+    for direction in (range(first + 1, count), range(first - 1, -1, -1)):
+        last = first
+        for i in direction:
+            if seeds[i] is not None and outlined[i].found:
+                centre[i], origin[i] = outlined[i].centre, OWN
+            else:
+                centre[i], origin[i] = _judge(outlined[i], outlined[last], centre[last], masks[last], step)
+            if np.isfinite(centre[i]):
+                masks[i] = region(outlined[i], centre[i], steps[i] if origin[i] == OWN else step, seeds[i])
+                last = i
+    _bridge(masks, origin, outlined)
+    widths = np.array([one.width for one in outlined])
+    known = np.isfinite(centre) & (widths > 0)
+    separability = np.where(known, step / np.where(known, widths, 1), 0)
+    return Agarose(masks, tuple(origin), step, separability, centre)
+
+
+def _clearness(one: Outlined) -> float:
+    """How far tissue lies above agarose, in widths, for choosing where to begin."""
+    if not one.found:
+        return -1.0
+    rest = one.field & ~one.core
+    shares = one.core.sum() / one.field.sum(), rest.sum() / one.field.sum()
+    if min(shares) < 0.02:
+        return 0.0
+    return float((np.median(one.smooth[rest]) - one.centre) / (one.width + 1e-6) * min(*shares, 0.1))
+
+
+def _judge(one: Outlined, known: Outlined, centre: float, mask: Bool, step: float) -> tuple[float, str]:
+    """Level of agarose in an image, given one whose agarose is known; NaN, and why, where there is none to be had."""
+    both = one.field & known.field
+    agarose = both & ndimage.binary_erosion(mask | ~known.field, iterations=2, border_value=1) & mask
+    tissue = both & ndimage.binary_erosion(~mask, iterations=2, border_value=1)
+    change = one.smooth - known.smooth
+    of_tissue = _median(change, tissue)
+    of_agarose = _median(change, agarose)
+    expected = centre + (of_tissue if np.isfinite(of_tissue) else of_agarose)
+    if one.found and not np.isfinite(expected):
+        return one.centre, OWN  # nothing to compare with
+    if one.found and abs(one.centre - expected) < step / 2:
+        return one.centre, OWN
+    if one.found and abs(one.centre - centre) < min(step / 2, _CAN_SAY):
+        gave_way = abs(_median(one.smooth, tissue) - one.centre) < step / 4
+        if gave_way and (one.core & agarose).sum() >= max(_FEWEST_PIXELS, agarose.sum() / 2):
+            return one.centre, OWN  # where tissue was there is agarose now: its change tells nothing
+    dark = (one.reached <= expected + step / 4) & one.field
+    if not one.found and dark.sum() >= max(_FEWEST_PIXELS, 0.01 * one.field.sum()) and not _flat(one, dark, step):
+        return _median(one.smooth, dark), BY_LEVEL
+    if not np.isfinite(of_agarose):
+        return float("nan"), ABSENT if np.isfinite(of_tissue) else BY_OUTLINE
+    if abs(of_tissue - of_agarose) < step / 2:
+        return _median(one.smooth, agarose), BY_LEVEL
+    filled = of_agarose - of_tissue > step / 2 and max(of_tissue + step / 2, of_agarose - step / 4) > 0
+    return float("nan"), ABSENT if filled else BY_OUTLINE
+
+
+def _flat(one: Outlined, dark: Bool, step: float) -> bool:
+    """Whether an image has no brighter class beside a dark one."""
+    rest = one.field & ~dark
+    return rest.sum() < _FEWEST_PIXELS or _median(one.smooth, rest) - _median(one.smooth, dark) < step / 2
+
+
+def _median(values: Image, where: Bool) -> float:
+    return float(np.median(values[where])) if where.sum() >= _FEWEST_PIXELS else float("nan")
+
+
+def _bridge(masks: Bool, origin: list[str], outlined: list[Outlined]) -> None:
+    """Give images without contrast the outline of the nearest one that has its own."""
+    settled = [i for i, how in enumerate(origin) if how in (OWN, BY_LEVEL)]
+    for i, how in enumerate(origin):
+        if how == BY_OUTLINE:
+            nearest = min(settled, key=lambda j: abs(j - i))
+            masks[i] = masks[nearest] & outlined[i].field
+
+
+__all__ = ["ABSENT", "BY_LEVEL", "BY_OUTLINE", "OWN", "Agarose", "outline", "series_agarose"]
