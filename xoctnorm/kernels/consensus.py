@@ -96,7 +96,8 @@ def _judge(one: Outlined, known: Outlined, centre: float, mask: Bool, step: floa
     agarose = both & ndimage.binary_erosion(mask | ~known.field, iterations=2, border_value=1) & mask
     tissue = both & ndimage.binary_erosion(~mask, iterations=2, border_value=1)
     change = one.smooth - known.smooth
-    of_tissue = _median(change, tissue)
+    bright = tissue & ~ndimage.binary_dilation(one.core, iterations=2) if one.found else tissue
+    of_tissue = _median(change, bright if bright.sum() >= _FEWEST_PIXELS else tissue)
     of_agarose = _median(change, agarose)
     expected = centre + (of_tissue if np.isfinite(of_tissue) else of_agarose)
     if one.found and not np.isfinite(expected):
@@ -114,8 +115,10 @@ def _judge(one: Outlined, known: Outlined, centre: float, mask: Bool, step: floa
         return float("nan"), ABSENT if np.isfinite(of_tissue) else BY_OUTLINE
     if abs(of_tissue - of_agarose) < step / 2:
         return _median(one.smooth, agarose), BY_LEVEL
-    filled = of_agarose - of_tissue > step / 2 and max(of_tissue + step / 2, of_agarose - step / 4) > 0
-    return float("nan"), ABSENT if filled else BY_OUTLINE
+    # Tissue in place of agarose is brighter than that, whatever the gain: a section that went dark is not.
+    structured = one.found and not _flat(one, one.core, step) and of_agarose > -step / 4
+    bright_enough = structured or max(of_tissue + step / 2, of_agarose - step / 4) > 0
+    return float("nan"), ABSENT if of_agarose - of_tissue > step / 2 and bright_enough else BY_OUTLINE
 
 
 def _flat(one: Outlined, dark: Bool, step: float) -> bool:
