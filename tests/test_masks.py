@@ -15,7 +15,7 @@ from xoctnorm.kernels.masks import SectionMeans, without_small_parts
 from xoctnorm.kernels.outlines import Scale, imaged_field, outline, rim
 from xoctnorm.phantom import make_phantom
 
-CORTEX = Path("/work/shared/data/serial_section_cortex.tif")
+CORTEX = Path(__file__).resolve().parents[2] / "shared" / "data" / "serial_section_cortex.tif"
 
 
 def dice(one: np.ndarray, other: np.ndarray) -> float:
