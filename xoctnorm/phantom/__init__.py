@@ -1,31 +1,23 @@
 """A serial-section OCT volume whose truth is known: a folded brain in agarose."""
 
 import json
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from numbers import Real
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import xarray as xr
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike
 
 from xoctnorm.errors import raise_problems
-from xoctnorm.phantom.anatomy import AGAROSE, EMPTY, GREY_MATTER, WHITE_MATTER, Waves, anatomy, draw_waves
+from xoctnorm.phantom.anatomy import AGAROSE, EMPTY, GREY_MATTER, WHITE_MATTER, GivenAnatomy, WavyBrain
+from xoctnorm.phantom.dataset import make_dataset
 from xoctnorm.phantom.parameters import parameter_problems
+from xoctnorm.phantom.plane import SPECULAR_LEVEL
+from xoctnorm.phantom.plane import make_plane as _make_plane  # noqa: F401  (for its test)
+from xoctnorm.phantom.series import Stream, rng_of
+from xoctnorm.phantom.series import lay_out as _lay_out
 
 __all__ = ["AGAROSE", "EMPTY", "GREY_MATTER", "SPECULAR_LEVEL", "WHITE_MATTER", "make_phantom"]
-
-SPECULAR_LEVEL = 20.0
-"""Intensity of a specular spot, in units of full scale."""
-
-_SPECULAR_SPOTS = 5
-_SPECULAR_AREA = 0.005  # of the imaged field, all spots of a plane together
-_TEXTURE = 0.06  # relative standard deviation of reflectivity within a class of tissue
-
-# Each random stream has its own key, so that switching one effect on or off leaves the others as they were.
-_ANATOMY, _GAIN, _JITTER, _SPECKLE, _SPECULAR = range(5)
 
 
 def make_phantom(
@@ -36,7 +28,7 @@ def make_phantom(
     missing_sections: Sequence[int] = (),
     section_gain: float | Sequence[float] = 0.2,
     plane_jitter: float | Sequence[float] = 0.02,
-    decay: float = 0.05,
+    decay: float | tuple[float, float] = 0.05,
     agarose: float = 0.06,
     grey: float = 0.2,
     white: float = 0.4,
@@ -47,16 +39,33 @@ def make_phantom(
     voxel_size: tuple[float, float, float] = (10.0, 20.0, 20.0),
     dtype: DTypeLike = "float32",
     seed: int = 0,
+    focus: float | None = None,
+    rayleigh_range: float | None = None,
+    focus_wander: float = 0.0,
+    tilt: tuple[float, float] = (0.0, 0.0),
+    tile_gain: tuple[float, float] = (1.0, 1.0),
+    overlap: int = 0,
+    blend: int = 0,
+    agarose_steps: float | Sequence[float] = 0.0,
+    no_agarose_sections: Sequence[int] = (),
+    lesions: int = 0,
+    torn_sections: Sequence[int] = (),
+    bubble_planes: Sequence[int] = (),
+    intensity: Literal["linear", "amplitude", "db"] = "linear",
+    dynamic_range: float = 40.0,
+    anatomy: ArrayLike | None = None,
 ) -> xr.Dataset:
     """Make a serial-section OCT volume together with every truth that it was made from.
 
     The linear intensity of a voxel of section ``s`` in plane ``z`` is::
 
-        volume = (section_gain[s] * plane_jitter[z] * response * reflectivity + noise_floor) * speckle
+        signal = section_gain[s] * plane_jitter[z] * instrument_response * tile_gain * attenuation * reflectivity
+        volume = (signal + noise_floor) * speckle
 
-    where ``response`` is ``depth_response[z] = exp(-decay * depth[z])`` on tissue and 1 on agarose, and
-    ``speckle`` follows a gamma distribution of mean 1 and variance ``1 / looks``, independent between
-    voxels. Specular spots replace the intensity by ``SPECULAR_LEVEL``; the margin is exactly 0.
+    where ``attenuation`` is ``exp(-decay * depth[z])`` on tissue and 1 on agarose, and ``speckle`` follows a
+    gamma distribution of mean 1 and variance ``1 / looks``, independent between voxels. The signal of agarose
+    is multiplied by ``agarose_step[s]`` too. Specular spots replace the intensity by ``SPECULAR_LEVEL``; the
+    margin is exactly 0. Focus, tilt, tiles and all that follows them below are off unless asked for.
 
     Parameters
     ----------
@@ -75,8 +84,11 @@ def make_phantom(
     plane_jitter : float or sequence of float
         Standard deviation (at least 0) of the log of the jitter, or the factors themselves (above 0), one per
         plane.
-    decay : float
-        Decay of tissue per plane below the cut, at least 0. Agarose does not decay.
+    decay : float or tuple of float
+        Decay per plane below the cut, at least 0: of all tissue, as if all above it were tissue too, while
+        agarose does not decay; or ``(grey, white)``: then light is attenuated along its path, by the classes of
+        the planes above in the same section at the same pixel. The plane itself does not attenuate its own
+        light, so the first plane is free. Agarose below tissue is darkened, agarose and empty places pass all.
     agarose, grey, white : float
         Mean reflectivity of agarose, grey and white matter, 0 to 1, in fractions of full scale. Agarose is
         uniform; tissue has a weak, smooth texture.
@@ -96,18 +108,65 @@ def make_phantom(
     seed : int
         At least 0. What is random in a plane depends on the seed and on the number of the plane only.
 
+    focus : float or None
+        Depth of the focus in planes below the cut. The confocal response
+        ``1 / (1 + ((depth - focus) / rayleigh_range)**2)`` [1]_ acts on agarose and tissue alike. None: 1.
+    rayleigh_range : float or None
+        Distance in planes at which the response has fallen to a half, above 0; given if and only if `focus` is.
+    focus_wander : float
+        Standard deviation of the focus from section to section in planes, at least 0.
+    tilt : tuple of float
+        Planes, along y and x, by which depth below the cut rises over the field. No pixel lies less deep than
+        without tilt. Planes and anatomy stay flat; above the first plane lies tissue of its class.
+    tile_gain : tuple of float
+        Gains, above 0, of the left and the right half of the field.
+    overlap : int
+        Planes at the end of a section that show the same anatomy as the first planes of the next, less than
+        any section has. z goes on counting; ``position`` tells the truth.
+    blend : int
+        Planes after each cut that are blends, made after stacking, less than any section has. In plane ``i`` of
+        them the section has the share ``(i + 1) / (blend + 1)``; the rest is the section before, imaged with
+        its own speckle that much deeper, where it has the same position. Nothing is blended after a lost section.
+    agarose_steps : float or sequence of float
+        Like `section_gain`, for the brightness of agarose alone: tissue does not follow.
+    no_agarose_sections : sequence of int
+        Labels of sections in which grey matter takes the place of agarose.
+    lesions : int
+        Number of spheroids, 4 to 10 planes long, in which tissue reflects 1.8 (the first, third, …) or 0.4
+        times as much. The class stays.
+    torn_sections : sequence of int
+        Labels of sections that lack 20 to 40 % of the field on one side. What is torn off is empty: noise only.
+    bubble_planes : sequence of int
+        Planes in which empty discs cover about 3 % of the field.
+    intensity : str
+        ``"linear"``; ``"amplitude"``, its square root; or ``"db"``, ``10 * log10`` of it.
+    dynamic_range : float
+        Decibels below full scale, above 0, that are 0 in an integer volume in dB. Float volumes are in plain dB
+        and NaN where the linear intensity is 0, as in the margin.
+    anatomy : array_like or None
+        Classes, ``(n, y, x)`` with the y and x of the field, that take the place of the folded brain; along z
+        each plane shows the nearest of the `n`. Not part of ``phantom_parameters``.
+
     Returns
     -------
     xarray.Dataset
-        ``volume(z, y, x)``, with coordinates ``z``, ``y``, ``x`` in micrometres and ``section(z)``, and its
-        truth:
+        ``volume(z, y, x)``, with coordinates ``z``, ``y``, ``x`` in micrometres and ``section(z)``, with
+        ``position(z)`` in micrometres where sections overlap, and its truth:
 
         - ``tissue_class(z, y, x)``, int8: 0 empty, 1 agarose, 2 grey matter, 3 white matter;
         - ``tissue_mask(z, y, x)`` and ``agarose_mask(z, y, x)``, bool: the same, as masks;
-        - ``specular_mask(z, y, x)``, bool: the specular spots;
+        - ``specular_mask``, ``damage_mask`` and ``lesion_mask(z, y, x)``, bool: specular spots; tears and bubbles;
+          lesions;
         - ``reflectivity(z, y, x)``, float32: what a perfect correction returns, up to one constant factor;
+        - ``attenuation(z, y, x)``, float32, or float64 like the volume;
         - ``plane(z)``: number of the plane in the whole series; ``depth(z)``: planes below the cut, from 0;
-        - ``section_gain(z)``, ``plane_jitter(z)``, ``depth_response(z)`` and the scalar ``noise_floor``.
+          ``depth_offset(y, x)``: what tilt adds to the depth;
+        - ``section_gain(z)``, ``plane_jitter(z)``, ``agarose_step(z)``, ``tile_gain(x)``;
+        - ``instrument_response(z)``, or ``(z, y, x)`` with tilt;
+        - ``depth_response(z)``: the decay of tissue, of grey matter where there are two, without tilt;
+        - ``blend_weight(z)``: the share of the section in its plane, else 1; ``blended_gain(z)``: its gain and that
+          of the section before, in these shares. All other truth of a blended plane is of its own section;
+        - the scalar ``noise_floor``.
 
         The attribute ``phantom_parameters`` holds all parameters as JSON.
 
@@ -119,7 +178,15 @@ def make_phantom(
     Notes
     -----
     Planes are counted through the whole series, from 0, those of lost sections included; this holds for
-    ``plane_jitter``, ``specular_planes`` and ``plane``.
+    ``plane_jitter``, ``specular_planes``, ``bubble_planes`` and ``plane``.
+
+    A plane that saturates is one of a large ``plane_jitter`` in an integer volume.
+
+    References
+    ----------
+    .. [1] T. G. van Leeuwen, D. J. Faber, M. C. Aalders, "Measurement of the axial point spread function in
+       scattering media using single-mode fiber-based optical coherence tomography", IEEE Journal of Selected
+       Topics in Quantum Electronics 9(2), 227-233, 2003.
 
     Examples
     --------
@@ -135,157 +202,10 @@ def make_phantom(
     parameters = dict(locals())
     parameters["dtype"] = getattr(dtype, "__name__", str(dtype))  # np.uint8 is as good as "uint8"
     raise_problems("make_phantom", parameter_problems(parameters))
-
-    series = _lay_out(parameters)
-    planes = np.flatnonzero(~np.isin(series.section, np.asarray(missing_sections, dtype=int)))
-    section, depth = series.section[planes], series.depth[planes]
-
-    volume_shape = (planes.size, *shape)
-    volume = np.zeros(volume_shape, dtype)
-    reflectivity = np.zeros(volume_shape, np.float32)
-    tissue_class = np.full(volume_shape, EMPTY, np.int8)
-    specular = np.zeros(volume_shape, bool)
-    field = (slice(margin, shape[0] - margin), slice(margin, shape[1] - margin))
-    for i, plane in enumerate(planes.tolist()):
-        made = _make_plane(series, plane)
-        volume[i][field] = made.intensity
-        reflectivity[i][field] = made.reflectivity
-        tissue_class[i][field] = made.tissue_class
-        specular[i][field] = made.specular
-
-    zyx = ("z", "y", "x")
-    dz, dy, dx = voxel_size
-    class_flags = {
-        "flag_values": np.arange(4, dtype=np.int8),
-        "flag_meanings": "empty agarose grey_matter white_matter",
-    }
-    coords = {
-        "z": ("z", planes * float(dz), {"long_name": "position through the sections", "units": "um"}),
-        "y": ("y", np.arange(shape[0]) * float(dy), {"long_name": "position along y", "units": "um"}),
-        "x": ("x", np.arange(shape[1]) * float(dx), {"long_name": "position along x", "units": "um"}),
-        "section": ("z", section, {"long_name": "label of the serial section"}),
-    }
-
-    def one(long_name: str) -> dict[str, str]:
-        return {"long_name": long_name, "units": "1"}
-
-    variables = {
-        "volume": (zyx, volume, one("linear OCT intensity")),
-        "tissue_class": (zyx, tissue_class, {"long_name": "true tissue class", **class_flags}),
-        "tissue_mask": (zyx, tissue_class >= GREY_MATTER, {"long_name": "true tissue"}),
-        "agarose_mask": (zyx, tissue_class == AGAROSE, {"long_name": "true agarose"}),
-        "specular_mask": (zyx, specular, {"long_name": "specular spots"}),
-        "reflectivity": (zyx, reflectivity, one("true reflectivity in fractions of full scale")),
-        "plane": ("z", planes, one("number of the plane in the whole series")),
-        "depth": ("z", depth, one("number of planes below the cut")),
-        "section_gain": ("z", series.gain[section], one("true gain of the section")),
-        "plane_jitter": ("z", series.jitter[planes], one("true jitter of the plane")),
-        "depth_response": ("z", series.response[planes], one("true decay of tissue with depth")),
-        "noise_floor": ((), float(noise_floor), one("true noise floor in fractions of full scale")),
-    }
+    del parameters["anatomy"]
+    given = None
+    if anatomy is not None:
+        given = GivenAnatomy(np.asarray(anatomy, np.int8), WavyBrain.draw(rng_of(int(seed), Stream.ANATOMY)))
+    made = make_dataset(_lay_out(parameters, given), parameters)
     record = json.dumps(parameters, default=lambda value: np.asarray(value).tolist())
-    return xr.Dataset(variables, coords, {"title": "Serial-section OCT phantom", "phantom_parameters": record})
-
-
-@dataclass(frozen=True)
-class _Series:
-    """The whole series, lost sections included: all that is needed to make any one of its planes."""
-
-    seed: int
-    field_shape: tuple[int, int]
-    section: NDArray[np.int64]  # per plane
-    depth: NDArray[np.int64]  # per plane
-    gain: NDArray[np.float64]  # per section
-    jitter: NDArray[np.float64]  # per plane
-    response: NDArray[np.float64]  # per plane
-    class_reflectivity: NDArray[np.float32]  # indexed by tissue class
-    noise_floor: float
-    looks: float | None
-    specular_planes: frozenset[int]
-    dtype: np.dtype[Any]
-    waves: Mapping[str, Waves]
-
-
-class _Plane(NamedTuple):
-    """The imaged field of one plane, without the margin."""
-
-    tissue_class: NDArray[np.int8]
-    reflectivity: NDArray[np.float32]
-    specular: NDArray[np.bool_]
-    intensity: NDArray[Any]
-
-
-def _rng(seed: int, stream: int, index: int = 0) -> np.random.Generator:
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(stream, index)))
-
-
-def _lay_out(parameters: Mapping[str, Any]) -> _Series:
-    """Draw what belongs to the series: sizes of sections, gains, jitter and the waves of the anatomy."""
-    p = parameters
-    seed, n_sections = int(p["seed"]), int(p["n_sections"])
-    sizes = np.broadcast_to(np.asarray(p["planes_per_section"], dtype=np.int64), n_sections)
-    depth = np.concatenate([np.arange(size) for size in sizes])
-
-    def factors(given: float | Sequence[float], stream: int, n: int) -> NDArray[np.float64]:
-        if isinstance(given, Real):
-            return np.exp([float(given) * _rng(seed, stream, i).standard_normal() for i in range(n)])
-        return np.asarray(given, dtype=np.float64)
-
-    return _Series(
-        seed=seed,
-        field_shape=(p["shape"][0] - 2 * p["margin"], p["shape"][1] - 2 * p["margin"]),
-        section=np.repeat(np.arange(n_sections), sizes),
-        depth=depth,
-        gain=factors(p["section_gain"], _GAIN, n_sections),
-        jitter=factors(p["plane_jitter"], _JITTER, depth.size),
-        response=np.exp(-float(p["decay"]) * depth),
-        class_reflectivity=np.array([0, p["agarose"], p["grey"], p["white"]], np.float32),
-        noise_floor=float(p["noise_floor"]),
-        looks=p["looks"],
-        specular_planes=frozenset(p["specular_planes"]),
-        dtype=np.dtype(p["dtype"]),
-        waves=draw_waves(_rng(seed, _ANATOMY)),
-    )
-
-
-def _make_plane(series: _Series, plane: int) -> _Plane:
-    """Make one plane from the series and its number alone, so that planes can be made in any order."""
-    tissue_class, texture = anatomy(series.waves, series.field_shape, (plane + 0.5) / series.depth.size)
-    tissue = tissue_class >= GREY_MATTER
-    reflectivity = series.class_reflectivity[tissue_class]
-    reflectivity[tissue] *= 1 + np.float32(_TEXTURE) * texture[tissue]
-
-    # float() keeps the working precision that of the array: float64 for a float64 volume, float32 otherwise.
-    brightness = float(series.gain[series.section[plane]] * series.jitter[plane])
-    intensity = reflectivity.astype(np.result_type(np.float32, series.dtype))
-    intensity[tissue] *= float(series.response[plane])
-    intensity *= brightness
-    intensity += series.noise_floor
-    if series.looks is not None:
-        # Always drawn in float32, so that volumes of different dtype show the same speckle.
-        speckle = _rng(series.seed, _SPECKLE, plane).standard_gamma(series.looks, series.field_shape, np.float32)
-        intensity *= speckle / np.float32(series.looks)
-    specular = _specular_spots(series, plane)
-    intensity[specular] = SPECULAR_LEVEL
-    return _Plane(tissue_class, reflectivity, specular, _digitize(intensity, series.dtype))
-
-
-def _specular_spots(series: _Series, plane: int) -> NDArray[np.bool_]:
-    spots = np.zeros(series.field_shape, bool)
-    if plane not in series.specular_planes:
-        return spots
-    rng = _rng(series.seed, _SPECULAR, plane)
-    radius = math.sqrt(_SPECULAR_AREA * spots.size / _SPECULAR_SPOTS / math.pi)
-    y, x = np.ogrid[: spots.shape[0], : spots.shape[1]]
-    for _ in range(_SPECULAR_SPOTS):
-        # Away from the border, or a spot could be cut down to next to nothing.
-        centre_y, centre_x = (round(n * rng.uniform(0.1, 0.9)) for n in spots.shape)
-        spots |= (y - centre_y) ** 2 + (x - centre_x) ** 2 <= radius**2
-    return spots
-
-
-def _digitize(intensity: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-    if dtype.kind == "u":
-        full_scale = np.iinfo(dtype).max
-        intensity = np.rint(np.minimum(intensity, 1) * full_scale)
-    return intensity.astype(dtype)
+    return made.assign_attrs(title="Serial-section OCT phantom", phantom_parameters=record)

@@ -1,7 +1,8 @@
-"""The anatomy of the phantom: a folded brain whose outline changes along z."""
+"""The anatomy of the phantom: a folded brain whose outline changes along z, or classes that are given."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +10,9 @@ from numpy.typing import NDArray
 
 EMPTY, AGAROSE, GREY_MATTER, WHITE_MATTER = range(4)
 """Values of ``tissue_class``."""
+
+Anatomy = Callable[[tuple[int, int], float], tuple[NDArray[np.int8], NDArray[np.float32]]]
+"""Makes tissue class and texture (mean 0, variance 1) from the shape of the field and from 0 to 1 along z."""
 
 
 class Waves(NamedTuple):
@@ -39,38 +43,53 @@ class Waves(NamedTuple):
         return values * amplitude
 
 
-def draw_waves(rng: np.random.Generator) -> dict[str, Waves]:
-    """Draw the waves that shape the outline, the folds and the texture of one brain."""
-    return {
-        "warp_y": Waves.draw(rng, 6, cycles=1.0, cycles_z=0.6),
-        "warp_x": Waves.draw(rng, 6, cycles=1.0, cycles_z=0.6),
-        "folds": Waves.draw(rng, 12, cycles=4.0, cycles_z=0.8),
-        "texture": Waves.draw(rng, 12, cycles=5.0, cycles_z=1.5),
-    }
+@dataclass(frozen=True)
+class WavyBrain:
+    """Two fused hemispheres, folded cortex, white matter, deep grey nuclei."""
+
+    waves: Mapping[str, Waves]
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator) -> "WavyBrain":
+        """Draw the waves that shape the outline, the folds and the texture of one brain."""
+        return cls(
+            {
+                "warp_y": Waves.draw(rng, 6, cycles=1.0, cycles_z=0.6),
+                "warp_x": Waves.draw(rng, 6, cycles=1.0, cycles_z=0.6),
+                "folds": Waves.draw(rng, 12, cycles=4.0, cycles_z=0.8),
+                "texture": Waves.draw(rng, 12, cycles=5.0, cycles_z=1.5),
+            }
+        )
+
+    def __call__(self, shape: tuple[int, int], t: float) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+        """Tissue class and texture at `t`."""
+        v, u = ((2 * np.arange(n) + 1) / n - 1 for n in shape)  # -1 to 1, at pixel centres
+        wave = {name: one.at(t, v, u) for name, one in self.waves.items()}
+
+        # The warp of 6 waves stays below 0.11, the hemispheres within 0.82: the brain can't touch the border.
+        scale = 0.55 + 0.45 * math.sin(math.pi * t)
+        side = np.abs(u.astype(np.float32) + 0.03 * wave["warp_x"]) / scale
+        up = (v.astype(np.float32)[:, np.newaxis] + 0.03 * wave["warp_y"]) / scale
+        hemisphere = 1 - np.hypot((side - 0.32) / 0.5, (up + 0.12) / 0.66)
+        stem = 1 - np.hypot(side / 0.42, (up - 0.22) / 0.5)
+        inside = np.maximum(hemisphere, stem)  # 0 at the surface, 1 deep inside
+
+        sulci = np.exp(-((wave["folds"] / 0.3) ** 2))
+        ridges = np.minimum(np.abs(wave["folds"]), 1.5)
+        nuclei = np.hypot((side - 0.25) / 0.17, (up - 0.1) / 0.2) < 1 + 0.1 * wave["texture"]
+        tissue_class = np.full(shape, AGAROSE, np.int8)
+        tissue_class[inside > 0.14 * sulci] = GREY_MATTER
+        tissue_class[(inside > 0.44 - 0.18 * ridges) & ~nuclei] = WHITE_MATTER
+        return tissue_class, wave["texture"]
 
 
-def anatomy(
-    waves: Mapping[str, Waves], shape: tuple[int, int], t: float
-) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Tissue class and texture at `t`, 0 to 1 along z.
+@dataclass(frozen=True)
+class GivenAnatomy:
+    """Classes that are given, ``(n, y, x)``: the nearest of the `n`, with the texture of the wavy brain."""
 
-    Two fused hemispheres, folded cortex, white matter, deep grey nuclei.
-    """
-    v, u = ((2 * np.arange(n) + 1) / n - 1 for n in shape)  # -1 to 1, at pixel centres
-    wave = {name: one.at(t, v, u) for name, one in waves.items()}
+    tissue_class: NDArray[np.int8]
+    texture: Anatomy
 
-    # The warp of 6 waves stays below 0.11, the hemispheres within 0.82: the brain can't touch the border.
-    scale = 0.55 + 0.45 * math.sin(math.pi * t)
-    side = np.abs(u.astype(np.float32) + 0.03 * wave["warp_x"]) / scale
-    up = (v.astype(np.float32)[:, np.newaxis] + 0.03 * wave["warp_y"]) / scale
-    hemisphere = 1 - np.hypot((side - 0.32) / 0.5, (up + 0.12) / 0.66)
-    stem = 1 - np.hypot(side / 0.42, (up - 0.22) / 0.5)
-    inside = np.maximum(hemisphere, stem)  # 0 at the surface, 1 deep inside
-
-    sulci = np.exp(-((wave["folds"] / 0.3) ** 2))
-    ridges = np.minimum(np.abs(wave["folds"]), 1.5)
-    nuclei = np.hypot((side - 0.25) / 0.17, (up - 0.1) / 0.2) < 1 + 0.1 * wave["texture"]
-    tissue_class = np.full(shape, AGAROSE, np.int8)
-    tissue_class[inside > 0.14 * sulci] = GREY_MATTER
-    tissue_class[(inside > 0.44 - 0.18 * ridges) & ~nuclei] = WHITE_MATTER
-    return tissue_class, wave["texture"]
+    def __call__(self, shape: tuple[int, int], t: float) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+        """Tissue class and texture at `t`."""
+        return self.tissue_class[int(t * len(self.tissue_class))].copy(), self.texture(shape, t)[1]
