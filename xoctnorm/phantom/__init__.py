@@ -141,8 +141,9 @@ def make_phantom(
     intensity : str
         ``"linear"``; ``"amplitude"``, its square root; or ``"db"``, ``10 * log10`` of it.
     dynamic_range : float
-        Decibels below full scale, above 0, that are 0 in an integer volume in dB. Float volumes are in plain dB
-        and NaN where the linear intensity is 0, as in the margin.
+        Decibels below full scale, above 0, that are 0 in an integer volume in dB; its counts rise linearly with
+        dB up to full scale, and their unit is 1. Float volumes are in plain dB, NaN where the
+        linear intensity is 0, as in the margin.
     anatomy : array_like or None
         Classes, ``(n, y, x)`` with the y and x of the field, that take the place of the folded brain; along z
         each plane shows the nearest of the `n`. Not part of ``phantom_parameters``.

@@ -13,7 +13,7 @@ from xoctnorm.phantom.plane import make_plane
 from xoctnorm.phantom.series import Series
 
 _ZYX = ("z", "y", "x")
-_VOLUME_NAMES = {"linear": "linear OCT intensity", "amplitude": "OCT amplitude", "db": "OCT intensity"}
+_VOLUME_NAMES = {"linear": "linear OCT intensity", "amplitude": "OCT amplitude", "db": "OCT intensity in decibels"}
 
 
 def make_dataset(series: Series, parameters: Mapping[str, Any]) -> xr.Dataset:
@@ -45,7 +45,7 @@ def make_dataset(series: Series, parameters: Mapping[str, Any]) -> xr.Dataset:
     }
     volume_attrs = {
         "long_name": _VOLUME_NAMES[series.intensity],
-        "units": "dB" if decibels else "1",
+        "units": "dB" if decibels else "1",  # the counts of an integer volume are no decibels
     }
     variables = {
         "volume": (_ZYX, arrays["intensity"], volume_attrs),
