@@ -142,7 +142,7 @@ def outline(mean: Image, scale: Scale, sigma: float, seeds: Bool | None = None) 
 
     field = imaged_field(mean)
     level = np.where(field, scale.level(np.where(np.isfinite(mean), mean, 0)), np.float32(np.nan))
-    noise = _noise(level)
+    noise = log_noise(level)
     smoothings = [sigma, *(s for s in (2.0, 4.0) if s > sigma)]
     remains = noise
     for used in smoothings:
@@ -297,7 +297,7 @@ def _average(values: NDArray[np.floating], where: Bool, sigma: float, far: float
     return averaged
 
 
-def _noise(level: Image) -> float:
+def log_noise(level: Image) -> float:
     """Standard deviation by noise: of the second mixed difference, in which slopes and edges along y or x vanish."""
     mixed = (level[:-1, :-1] + level[1:, 1:] - level[1:, :-1] - level[:-1, 1:]) / 2
     mixed = mixed[np.isfinite(mixed)]

@@ -1,0 +1,216 @@
+"""Robust means of every plane over pixels that keep their class: all that the drift model needs to know of a volume."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xoctnorm.kernels.classes import AGAROSE, BRIGHT, DARK, TISSUES, Classes, TissueClasses, end_planes
+
+Series = NDArray[np.float64]
+Pixels = NDArray[np.int64]
+
+SLOTS = ((AGAROSE, 0), (DARK, 0), (BRIGHT, 0), (DARK, -1), (BRIGHT, -1))
+"""What is observed in a plane: class, and section of the set of pixels relative to the plane's."""
+
+_TILES = 8  # along y and x; a tile that stands out of its series is left out
+_FEWEST_PIXELS = 100  # of a set
+_FEWEST_IN_TILE = 12
+_OUTLYING = 5.0  # standard errors
+_TEXTURE = 0.01  # what a tile may differ by from plane to plane beside noise
+
+
+@dataclass(frozen=True)
+class ClassSums:
+    """Means of planes over sets of pixels, by plane and slot; a set is seen in its section and just below the cut.
+
+    Attributes
+    ----------
+    mean
+        Robust mean of linear intensity, `(plane, slot)`; NaN where there is none.
+    count
+        Pixels behind it.
+    common
+        Pixels that the set of the section and that of the section before share, `(plane, tissue)`.
+    variance
+        Relative variance of one pixel, per class.
+    """
+
+    mean: Series
+    count: Series
+    common: Series
+    variance: Series
+
+
+class ClassSummer:
+    """Takes the planes of a volume one after the other."""
+
+    def __init__(self, classes: TissueClasses, section: NDArray[np.int64]) -> None:
+        self._ends = classes.ends
+        self._section = section
+        shape = classes.ends.shape[2:]
+        rows, columns = (np.arange(n) * _TILES // n for n in shape)
+        self._tile = (rows[:, None] * _TILES + columns).ravel()
+        self._row = -1
+        self._sets: dict[tuple[int, int], Pixels] = {}
+        self._tiles: dict[tuple[int, int], list[tuple[int, int, Series, Series]]] = {}
+        self._common = np.zeros((len(section), len(TISSUES)))
+        self._n_planes = np.bincount(section, minlength=len(classes.ends))
+        self._z = -1
+
+    def add(self, plane: NDArray[np.float32]) -> None:
+        """Add the next plane, in linear intensity."""
+        self._z += 1
+        row = int(self._section[self._z])
+        if row != self._row:
+            before = {key: pixels for key, pixels in self._sets.items() if key[0] == row - 1}
+            self._sets = before | _sets(self._ends, row)
+            self._shared = [_count_common(self._sets, row, kind) for kind in TISSUES]
+            self._row, self._number = row, -1
+        self._number += 1
+        flat = plane.ravel()
+        below_cut = self._number < end_planes(int(self._n_planes[row]))
+        for slot, (kind, relative) in enumerate(SLOTS):
+            key = row + relative, kind
+            if key not in self._sets or (relative and not (below_cut and self._linked(key))):
+                continue
+            pixels = self._sets[key]
+            values, tile = flat[pixels].astype(np.float64), self._tile[pixels]
+            has = np.isfinite(values) & (values != 0)
+            if not has.all():
+                values, tile = values[has], tile[has]
+            count = np.bincount(tile, minlength=_TILES**2).astype(float)
+            self._tiles.setdefault(key, []).append(
+                (self._z, slot, np.bincount(tile, values, minlength=_TILES**2), count)
+            )
+            if relative:
+                self._common[self._z, TISSUES.index(kind)] = self._shared[TISSUES.index(kind)]
+
+    def _linked(self, key: tuple[int, int]) -> bool:
+        """Whether the pixels of a set still have its class where the next section begins."""
+        row, kind = key
+        after = self._ends[row + 1, 0].ravel()[self._sets[key]]
+        return bool((after == kind).all())
+
+    def sums(self) -> ClassSums:
+        """Means of all planes so far."""
+        shape = len(self._section), len(SLOTS)
+        mean, count = np.full(shape, np.nan), np.zeros(shape)
+        scatter: list[list[Series]] = [[], [], []]
+        prepared = {}
+        for key, observed in self._tiles.items():
+            tiles = _TileSeries.of(observed)
+            if tiles is not None:
+                prepared[key] = tiles
+                scatter[key[1]].append(tiles.scatter())
+        variance = np.array([_robust_variance(parts) for parts in scatter])
+        for (_, kind), tiles in prepared.items():
+            level, used = tiles.levels(variance[kind])
+            mean[tiles.plane, tiles.slot], count[tiles.plane, tiles.slot] = level, used
+        mean[~(mean > 0)] = np.nan
+        return ClassSums(mean, count, self._common, variance)
+
+
+def _sets(ends: Classes, row: int) -> dict[tuple[int, int], Pixels]:
+    """Pixels that keep their class through a section; and on into the next, where that leaves half of them."""
+    found = {}
+    first, last = ends[row].reshape(2, -1)
+    for kind in (AGAROSE, *TISSUES):
+        through = (first == kind) & (last == kind)
+        if kind != AGAROSE and row + 1 < len(ends):
+            on = through & (ends[row + 1, 0].ravel() == kind)
+            if on.sum() >= max(_FEWEST_PIXELS, through.sum() / 2):
+                through = on
+        pixels = np.flatnonzero(through)
+        if pixels.size >= _FEWEST_PIXELS:
+            found[row, kind] = pixels
+    return found
+
+
+def _count_common(sets: dict[tuple[int, int], Pixels], row: int, kind: int) -> int:
+    own, before = sets.get((row, kind)), sets.get((row - 1, kind))
+    return 0 if own is None or before is None else np.intersect1d(own, before, assume_unique=True).size
+
+
+def _robust_variance(parts: list[Series]) -> float:
+    values = np.concatenate([np.zeros(0), *parts])
+    return float((1.4826 * np.median(np.abs(values))) ** 2 + 1e-8) if values.size else 1e-8
+
+
+@dataclass(frozen=True)
+class _TileSeries:
+    """Means of the tiles of one set in the planes that see it."""
+
+    plane: NDArray[np.int64]
+    slot: NDArray[np.int64]
+    mean: Series  # (plane, tile); NaN where there is no data
+    count: Series  # (plane, tile)
+
+    @classmethod
+    def of(cls, observed: list[tuple[int, int, Series, Series]]) -> _TileSeries | None:
+        plane, slot = (np.array(column) for column in ([o[0] for o in observed], [o[1] for o in observed]))
+        total, count = (np.array([o[i] for o in observed]) for i in (2, 3))
+        usual = np.median(count, axis=0)
+        used = usual >= _FEWEST_IN_TILE
+        if not used.any():
+            used = usual > 0
+        if not used.any():
+            return None
+        total, count, usual = total[:, used], count[:, used], usual[used]
+        mean = np.where(count >= usual / 2, total / np.maximum(count, 1), np.nan)
+        known = np.isfinite(mean).any(axis=1)
+        known &= np.nansum(mean * count, axis=1) > 0
+        if not known.any():
+            return None
+        return cls(plane[known], slot[known], mean[known], np.where(np.isfinite(mean), count, 0)[known])
+
+    def _shape(self) -> tuple[Series, Series]:
+        """Level of every plane and relative level of every tile, by medians."""
+        level = np.nansum(self.mean * self.count, axis=1) / self.count.sum(axis=1)
+        for _ in range(2):
+            tiles = _nanmedian(self.mean / level[:, None], axis=0)
+            level = level * _nanmedian(self.mean / level[:, None] / tiles, axis=1)
+        return level, tiles
+
+    def _residual(self) -> Series:
+        level, tiles = self._shape()
+        with np.errstate(invalid="ignore", divide="ignore"):
+            residual: Series = self.mean / (level[:, None] * tiles) - 1
+        return residual
+
+    def scatter(self) -> Series:
+        """Residuals in units of the standard deviation of one pixel."""
+        scaled = self._residual() * np.sqrt(self.count)
+        return scaled[np.isfinite(scaled)]
+
+    def levels(self, variance: float) -> tuple[Series, Series]:
+        """Mean of every plane over the whole set, without tiles that stand out; pixels that were used.
+
+        What is left is brought to the whole set by the tiles' own levels, so that leaving out a tile does not
+        change the composition. The mean stays linear in intensity, so that a floor can be taken off it.
+        """
+        n = np.maximum(self.count, 1)
+        residual = self._residual()
+        has = np.isfinite(residual)
+        weight = (has & (np.abs(np.where(has, residual, np.inf)) < _OUTLYING * np.sqrt(variance / n + _TEXTURE**2))).astype(
+            float
+        )
+        few = weight.sum(axis=1) < 0.3 * has.sum(axis=1)
+        weight[few] = has[few]
+        mean, size = np.where(has, self.mean, 0), np.median(self.count, axis=0)
+        level, tiles = self._shape()
+        for _ in range(3):
+            tiles = (weight * self.count * mean).sum(0) / np.maximum((weight * self.count * level[:, None]).sum(0), 1e-300)
+            tiles = np.where(tiles > 0, tiles, np.median(tiles))
+            tiles /= (size * tiles).sum() / size.sum()
+            level = (weight * self.count * mean).sum(1) / (weight * self.count * tiles).sum(1)
+        return level, (weight * self.count).sum(1)
+
+
+def _nanmedian(values: Series, axis: int) -> Series:
+    known = np.isfinite(values)
+    filled = np.where(known.any(axis=axis, keepdims=True), values, 1.0)
+    median: Series = np.nanmedian(filled, axis=axis)
+    return median

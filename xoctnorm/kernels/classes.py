@@ -1,0 +1,261 @@
+"""Which pixels keep their class through a section: agarose, darker tissue, brighter tissue.
+
+Light is attenuated along its way, so only a pixel whose column is one class from the cut down says how that class
+falls off with depth, and only one that is the same class on both sides of a cut says what the cut changed.
+Pixels near an edge, or between two classes, belong to none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from xoctnorm.kernels.outlines import log_noise
+
+Bool = NDArray[np.bool_]
+Image = NDArray[np.float32]
+Classes = NDArray[np.int8]
+
+NONE, AGAROSE, DARK, BRIGHT = -1, 0, 1, 2
+TISSUES = (DARK, BRIGHT)
+
+_END = 0.3  # share of a section whose planes, from the cut on, tell its classes
+_NOISE = 0.075  # smoothing goes on until the log noise of a pixel is below
+_SMOOTHINGS = (0.6, 2.5)  # least and most, in pixels
+_GUARD = 0.15  # of the contrast: pixels so near to the threshold have no class
+_FEWEST = 200  # pixels that tell the level of a class
+_TWO_CLASSES = 0.68  # share of variance between Otsu's classes; it is 0.64 for one normal distribution
+_CONTRASTS = 0.4  # by which contrasts of sections may differ
+_SQUARE = np.ones((3, 3), bool)
+
+
+def end_planes(n_planes: int) -> int:
+    """How many planes at an end of a section tell its classes there."""
+    return max(1, round(_END * n_planes))
+
+
+class SectionEnds:
+    """Mean of the first and of the last planes of every section, taken one plane after the other.
+
+    Single voxels far above their plane (20 times its median) are cut down to that. NaN and 0 are no data.
+    """
+
+    def __init__(self, shape: tuple[int, int], n_planes: NDArray[np.int64]) -> None:
+        self._n_planes = n_planes
+        self._sums = np.zeros((len(n_planes), 2, *shape), np.float32)
+        self._counts = np.zeros((len(n_planes), 2, *shape), np.uint8)
+
+    def add(self, plane: NDArray[np.float32], section: int, number: int) -> None:
+        """Add plane `number` of a section, counted from 0."""
+        n = int(self._n_planes[section])
+        ends = [number < end_planes(n), number >= n - end_planes(n)]
+        if not any(ends):
+            return
+        has = np.isfinite(plane) & (plane != 0)
+        if not has.any():
+            return
+        values = np.minimum(plane, 20 * np.abs(np.median(plane[has])))
+        for end in np.flatnonzero(ends):
+            self._sums[section, end] += np.where(has, values, 0)
+            self._counts[section, end] += has
+
+    def means(self) -> Image:
+        """Means `(section, end, y, x)`; NaN where there is no data."""
+        with np.errstate(invalid="ignore"):
+            means: Image = self._sums / self._counts
+        return means
+
+
+@dataclass(frozen=True)
+class TissueClasses:
+    """Classes at both ends of every section, and how clearly they were told apart.
+
+    Attributes
+    ----------
+    ends
+        Class of every pixel, `(section, end, y, x)`.
+    contrast
+        Log ratio of brighter to darker tissue; 0 where there is one class.
+    sigma
+        Smoothing that noise made necessary, in pixels.
+    """
+
+    ends: Classes
+    contrast: float
+    sigma: float
+
+
+def classify(ends: Image, agarose: Bool, follows: Bool) -> TissueClasses:
+    """Class of every pixel at both ends of every section.
+
+    Parameters
+    ----------
+    ends
+        Mean intensity at both ends, `(section, end, y, x)`; NaN where there is no data.
+    agarose
+        Agarose of every section, `(section, y, x)`.
+    follows
+        For every section, whether the next one continues it without a gap; the last does not.
+
+    Notes
+    -----
+    Contrast is best below the cut, where nothing attenuates: there the classes are told, and the class at the end
+    of a section is that at the beginning of the next. What tissue is dark and what is bright is settled in the
+    section that shows it best, and handed on from section to section by the pixels that both share: levels of
+    sections are never chained, since a chain of ratios drifts.
+    """
+    sigma = _smoothing(ends[:, 0])
+    logs = np.stack([_smooth_log(image, sigma) for image in ends[:, 0]])
+    rim = 1 + int(sigma > 1.2)
+    inner = np.stack([~ndimage.binary_dilation(mask, _SQUARE, iterations=rim) for mask in agarose]) & np.isfinite(logs)
+    levels, contrast = _levels(logs, inner)
+    out = np.full(ends.shape, NONE, np.int8)
+    for s, log in enumerate(logs):
+        out[s, 0] = _paint(log, inner[s], agarose[s], *levels[s], contrast)
+    for s in range(len(ends)):
+        out[s, 1] = out[s + 1, 0] if follows[s] else _last(ends[s], out[s, 0], inner[s], agarose[s], contrast, sigma)
+    return TissueClasses(out, contrast, sigma)
+
+
+def _smoothing(images: Image) -> float:
+    noise = np.median([log_noise(_log(image)) for image in images])
+    least, most = _SMOOTHINGS
+    return float(np.clip(noise / (_NOISE * np.sqrt(4 * np.pi)), least, most))
+
+
+def _log(image: Image) -> Image:
+    """Log of an image; what is not positive becomes as dark as anything may be."""
+    positive = image[image > 0]
+    least = 1e-3 * float(np.median(positive)) if positive.size else 1.0
+    log: Image = np.log(np.maximum(image, np.float32(least)))
+    return log
+
+
+def _smooth_log(image: Image, sigma: float) -> Image:
+    """Log of the smoothed image; NaN where there is no data."""
+    has = np.isfinite(image)
+    weight = ndimage.gaussian_filter(has.astype(np.float32), sigma)
+    smooth = ndimage.gaussian_filter(np.where(has, image, 0), sigma) / np.maximum(weight, np.float32(1e-6))
+    return np.where(has, _log(smooth), np.float32(np.nan))
+
+
+def mode(values: NDArray[np.floating]) -> float:
+    """Centre of the main peak: a mean of what is within 1.5 robust deviations of it, iterated."""
+    centre = float(np.median(values))
+    for _ in range(20):
+        near = np.abs(values - centre)
+        width = 1.5 * float(np.quantile(near, 0.4)) / 0.524 + 1e-9
+        centre = float(values[near <= width].mean(dtype=np.float64))
+    return centre
+
+
+def _levels(logs: Image, inner: Bool) -> tuple[NDArray[np.float64], float]:
+    """Levels of dark and bright tissue in every section, `(section, 2)`, and their usual distance."""
+    n = len(logs)
+    splits = np.array([_split(log[where]) for log, where in zip(logs, inner, strict=True)])
+    contrasts = splits[:, 2] - splits[:, 1]
+    usual = np.nanmedian(contrasts) if np.isfinite(contrasts).any() else np.nan
+    score = np.where(_alike(contrasts, usual), splits[:, 0], 0)
+    first = int(np.argmax(score))
+    levels = np.full((n, 2), np.nan)
+    if score[first] <= 0:  # one class everywhere
+        for s in range(n):
+            if inner[s].sum() >= _FEWEST:
+                levels[s] = mode(logs[s][inner[s]])
+        return levels, 0.0
+    levels[first] = splits[first, 1:]
+    bright = {first: inner[first] & (logs[first] > levels[first].mean())}
+    for order in (range(first + 1, n), range(first - 1, -1, -1)):
+        last = first
+        for s in order:
+            found = _handed_on(logs[s], inner[s] & inner[last], bright[last], contrasts[first])
+            if found is None and _alike(contrasts[s], contrasts[first]):
+                found = splits[s, 1], splits[s, 2]
+            if found is not None:
+                levels[s] = found
+                bright[s] = inner[s] & (logs[s] > np.mean(found))
+                last = s
+    return levels, float(np.nanmedian(levels[:, 1] - levels[:, 0]))
+
+
+def _split(values: NDArray[np.floating]) -> tuple[float, float, float]:
+    """How clearly values fall into two classes (0: not at all), and the levels of the two."""
+    from skimage.filters import threshold_otsu
+
+    if values.size < 2 * _FEWEST or values.min() == values.max():
+        return 0.0, np.nan, np.nan
+    threshold = float(threshold_otsu(values))
+    for _ in range(5):  # from between the means to between the main peaks
+        low, high = values[values < threshold], values[values >= threshold]
+        if min(low.size, high.size) < _FEWEST:
+            return 0.0, np.nan, np.nan
+        levels = mode(low), mode(high)
+        threshold = sum(levels) / 2
+    share = low.size * high.size / values.size**2
+    separability = share * (high.mean() - low.mean()) ** 2 / values.var()
+    if separability < _TWO_CLASSES:
+        return 0.0, np.nan, np.nan
+    return float(separability * np.sqrt(min(low.size, high.size))), *levels
+
+
+def _handed_on(log: Image, both: Bool, bright: Bool, contrast: float) -> tuple[float, float] | None:
+    """Levels of the classes where the neighbouring section shows them."""
+    values = [log[both & ~bright], log[both & bright]]
+    found = [mode(part) if part.size >= _FEWEST else np.nan for part in values]
+    if np.isnan(found).all():
+        return None
+    dark, light = found
+    if np.isnan(dark):
+        dark = light - contrast
+    if np.isnan(light):
+        light = dark + contrast
+    return (dark, light) if _alike(light - dark, contrast) else None
+
+
+def _alike(contrasts: NDArray[np.float64] | float, usual: float) -> NDArray[np.bool_]:
+    """Whether contrasts of tissue may be the usual one: gain and floor change it, but not by half."""
+    return np.abs(np.asarray(contrasts) - usual) <= _CONTRASTS * usual
+
+
+def _paint(log: Image, inner: Bool, agarose: Bool, dark: float, bright: float, contrast: float) -> Classes:
+    """Classes of one image, without pixels near an edge or a threshold."""
+    out = np.full(log.shape, NONE, np.int8)
+    cross = ndimage.generate_binary_structure(2, 1)
+    if np.isfinite(dark):
+        medium = float(np.median(log[agarose & np.isfinite(log)])) if agarose.any() else -np.inf
+        width = bright - dark
+        least = max((dark + medium) / 2, dark - 2 * width - 0.3)
+        cut, guard = (dark + bright) / 2, _GUARD * width
+        if contrast == 0:
+            cut, guard = dark + 0.7, 0.0
+        masks = {DARK: inner & (log > least) & (log < cut - guard), BRIGHT: inner & (log > cut + guard)}
+        for kind, mask in masks.items():
+            out[ndimage.binary_erosion(mask, cross, border_value=1)] = kind
+    out[ndimage.binary_erosion(agarose, _SQUARE, iterations=2, border_value=1) & np.isfinite(log)] = AGAROSE
+    return out
+
+
+def _last(ends: Image, first: Classes, inner: Bool, agarose: Bool, contrast: float, sigma: float) -> Classes:
+    """Classes at the end of a section that no other continues: those of its beginning, where they still fit.
+
+    Contrast may be gone there, so pixels are also asked whether they fell off as others of their class did.
+    """
+    start, end = (_smooth_log(image, 1.5 * sigma) for image in ends)
+    out = np.where(first == AGAROSE, AGAROSE, NONE).astype(np.int8)
+    at = {kind: (first == kind) & np.isfinite(end) for kind in TISSUES}
+    if at[DARK].sum() < _FEWEST // 4:
+        return out
+    dark = mode(end[at[DARK]])
+    bright = mode(end[at[BRIGHT]]) if at[BRIGHT].sum() >= _FEWEST // 4 else dark + contrast
+    painted = _paint(end, inner, agarose, dark, max(bright, dark), contrast)
+    fall = end - start
+    for kind in TISSUES:
+        here = ndimage.binary_erosion((first == kind) & (painted == kind), border_value=1)
+        if here.sum() >= _FEWEST // 4:
+            centre = mode(fall[here])
+            spread = 1.4826 * float(np.median(np.abs(fall[here] - centre)))
+            out[here & (np.abs(fall - centre) < 2.5 * spread + 0.02)] = kind
+    return out

@@ -1,0 +1,254 @@
+"""Gains of sections, jitter of planes, noise floor and depth profile, with standard errors and flags."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xoctnorm.kernels.class_sums import ClassSums
+from xoctnorm.kernels.classes import AGAROSE
+from xoctnorm.kernels.drift_model import DriftModel, Planes, Solution, Spreads
+from xoctnorm.kernels.noise_floor import (
+    floor_by_cuts,
+    floor_by_jitter,
+    highest_floor,
+    jackknife_error,
+)
+
+Series = NDArray[np.float64]
+Bool = NDArray[np.bool_]
+
+_MOST_SECTIONS_FOR_JACKKNIFE = 40
+_AGAROSE_CHI2 = 4.0  # beyond this agarose is no reference
+_AGAROSE_STEPS = 0.03  # nor where it steps by more than this
+_AGAROSE_EXCESS = 3.0  # standard errors over the floor that agarose must have
+_STANDS_OUT = 4.0  # standard deviations: such a section's agarose is left out
+_BOUNDS = {"anatomy": (2e-4, 0.05), "agarose": (2e-4, 0.3), "jitter": (2e-4, 0.3)}
+
+
+@dataclass(frozen=True)
+class Drift:
+    """What was estimated.
+
+    Attributes
+    ----------
+    log_gain, gain_error
+        Of every section, mean 0.
+    log_jitter, jitter_error
+        Of every plane.
+    profile, profile_error
+        Log depth profile of agarose, darker and brighter tissue, `(class, depth)`, mean 0.
+    noise_floor, floor_error
+        Per plane where it was given so.
+    agarose_weight
+        For every section, 1 where its agarose counts, 0 where it does not.
+    agarose_chi2, chi2
+        Reduced χ² of agarose against tissue, and of everything.
+    agarose_steps
+        Standard deviation of the log level of agarose about what tissue says.
+    floor_identified
+        Whether the standard error of the floor is below a fifth of the signal of agarose.
+    """
+
+    log_gain: Series
+    gain_error: Series
+    log_jitter: Series
+    jitter_error: Series
+    profile: Series
+    profile_error: Series
+    noise_floor: float | Series
+    floor_error: float
+    agarose_weight: Series
+    agarose_chi2: float
+    agarose_steps: float
+    agarose_excess: float
+    chi2: float
+    floor_identified: bool
+
+
+def estimate(
+    sums: ClassSums, planes: Planes, method: str = "joint", noise_floor: float | Series | None = None
+) -> Drift:
+    """Estimate drift by `"agarose"`, `"continuity"`, or `"joint"` from both; None for `noise_floor` finds it."""
+    model, spreads = DriftModel(sums, planes), Spreads()
+    n = planes.n_sections
+    has = np.isfinite(_agarose_means(sums, planes))
+    nothing = np.zeros(n, bool)
+    tied = has if has.sum() >= 2 else nothing
+    floor, error = _floor(model, spreads, tied, noise_floor)
+    if tied.any():
+        model = _doubting(model, replace(spreads, anatomy=0.005), floor)
+        tied = tied & ~_outstanding(model, spreads, noise_floor)
+        floor, error = _floor(model, spreads, tied, noise_floor)
+    spreads = _fitted_spreads(model, spreads, floor, tied)
+    floor, error = _floor(model, spreads, tied, noise_floor)
+    chi2, steps, excess = np.nan, np.nan, np.nan
+    if tied.any():
+        chi2, steps = _against_tissue(model.solve(floor, spreads, nothing), tied)
+        level = np.nanmedian(_agarose_means(sums, planes, floor))
+        excess = float(level / error) if error > 0 else np.inf
+        if chi2 > _AGAROSE_CHI2 or spreads.agarose > _AGAROSE_STEPS or excess < _AGAROSE_EXCESS or level <= 0:
+            tied = nothing
+            floor, error = _floor(model, Spreads(), tied, noise_floor)
+            spreads = _fitted_spreads(model, Spreads(), floor, tied)
+    if tied.any() and noise_floor is None and n <= _MOST_SECTIONS_FOR_JACKKNIFE:
+        error = max(error, jackknife_error(model, spreads, tied, float(np.mean(floor)), error))
+    return _drift(model, spreads, tied, floor, error, method, (chi2, steps, excess))
+
+
+def _drift(
+    model: DriftModel,
+    spreads: Spreads,
+    tied: Bool,
+    floor: float | Series,
+    error: float,
+    method: str,
+    agarose: tuple[float, float, float],
+) -> Drift:
+    """Solve at the floor, and say how sure everything is."""
+    n = model.planes.n_sections
+    used = np.zeros(n, bool) if method == "continuity" else tied
+    shift = np.zeros(n)
+
+    def solve(at: float | Series) -> tuple[Solution, Series]:
+        found = model.solve(at, spreads, np.zeros(n, bool) if method == "agarose" else used)
+        shift = np.zeros(n)
+        if method == "agarose" and used.any():
+            shift[used] = found.medium[used] - found.medium[used].mean()
+            shift -= shift.mean()
+        return found, shift
+
+    found, shift = solve(floor)
+    step = max(error, 1e-3 * highest_floor(model.sums))
+    way = -step if np.min(floor) >= step else step
+    moved, moved_shift = solve(floor + way)
+    grow = max(1.0, found.chi2)
+    n_planes = np.bincount(model.planes.section, minlength=n)
+    own = np.diag(_centred(found.gain_cov)) - spreads.jitter**2 / n_planes * (1 - 1 / n)
+    if method == "agarose" and used.any():
+        own[used] = np.diag(_centred(found.medium_cov))[used[np.isfinite(found.medium)]] * 0.5 + own[used] * 0.5
+    by_floor = (moved.gain + moved_shift - found.gain - shift) / step * error
+    profile_by_floor = (moved.profile - found.profile) / step * error
+    profile_own = np.stack([np.diag(_centred(cov)) for cov in found.profile_cov])
+    # Jitter that is common to one depth of all sections can't be told from the profile.
+    hidden = spreads.jitter**2 / n
+    agarose_level = np.nanmedian(_agarose_means(model.sums, model.planes, floor)) if tied.any() else np.nan
+    return Drift(
+        log_gain=found.gain + shift,
+        gain_error=np.sqrt(np.maximum(own, 1e-10) * grow + by_floor**2),
+        log_jitter=found.jitter,
+        jitter_error=np.sqrt(found.jitter_var * grow + hidden),
+        profile=found.profile,
+        profile_error=np.sqrt(np.maximum(profile_own, 0) * grow + profile_by_floor**2),
+        noise_floor=floor,
+        floor_error=error,
+        agarose_weight=used.astype(float),
+        agarose_chi2=agarose[0],
+        agarose_steps=agarose[1],
+        agarose_excess=agarose[2],
+        chi2=found.chi2,
+        floor_identified=bool(error <= 0.2 * agarose_level),
+    )
+
+
+def _floor(
+    model: DriftModel, spreads: Spreads, tied: Bool, given: float | Series | None
+) -> tuple[float | Series, float]:
+    if given is not None:
+        return given, 0.0
+    if tied.any():
+        return floor_by_cuts(model, spreads, tied)
+    if np.isfinite(model.sums.mean[:, AGAROSE]).any():
+        return floor_by_jitter(model.sums, model.planes)
+    return 0.0, 0.2887 * highest_floor(model.sums)
+
+
+def _agarose_means(sums: ClassSums, planes: Planes, floor: float | Series = 0.0) -> Series:
+    """Mean of agarose over the planes of every section, above the floor; NaN where there is none."""
+    above = sums.mean[:, AGAROSE] - floor
+    known = np.isfinite(above)
+    total = np.bincount(planes.section[known], above[known], minlength=planes.n_sections)
+    count = np.bincount(planes.section[known], minlength=planes.n_sections)
+    return np.divide(total, count, out=np.full(planes.n_sections, np.nan), where=count > 0)
+
+
+def _centred(cov: Series) -> Series:
+    p = np.eye(len(cov)) - 1 / len(cov)
+    centred: Series = p @ cov @ p
+    return centred
+
+
+def _doubting(model: DriftModel, spreads: Spreads, floor: float | Series) -> DriftModel:
+    """Doubt sets whose planes do not follow from one level: pixels there changed their class."""
+    nothing = np.zeros(model.planes.n_sections, bool)
+    mean = model.sums.mean
+    signal = np.maximum(mean - np.reshape(floor, (-1, 1)), 1e-3 * mean)
+    kind = np.array([0, 1, 2, 1, 2])
+    expected = model.sums.variance[kind] / np.maximum(model.sums.count, 1) * (mean / signal) ** 2 + spreads.anatomy**2
+    key = np.where(model.known & (kind != AGAROSE), model.set_section * 3 + kind, -1)
+    for _ in range(3):
+        squares = model.solve(floor, spreads, nothing).residual ** 2 / expected
+        doubt = np.ones_like(mean)
+        for which in np.unique(key[key >= 0]):
+            here = key == which
+            doubt[here] = max(1.0, float(np.mean(squares[here]) / 3) ** 0.5)
+        model = model.doubted(doubt)
+    return model
+
+
+def _outstanding(model: DriftModel, spreads: Spreads, given: float | Series | None) -> Bool:
+    """Sections whose agarose stands out, at the floor where the bulk of the sections agrees best."""
+    n = model.planes.n_sections
+    top, best, found = highest_floor(model.sums), np.inf, np.zeros(n, bool)
+    for floor in [given] if given is not None else np.linspace(0, 0.96, 13) * top:
+        fit = model.solve(floor, spreads, np.zeros(n, bool))
+        known = np.flatnonzero(np.isfinite(fit.medium))
+        if len(known) < 4:
+            return found
+        away = fit.medium[known] - np.median(fit.medium[known])
+        spread = float(np.quantile(np.abs(away), 0.7)) / 1.036
+        # A floor near agarose magnifies everything: compare in units of intensity.
+        level = float(np.exp(np.median(fit.medium[known])))
+        if spread * level < best:
+            best = spread * level
+            error = np.sqrt(np.diag(_centred(fit.medium_cov)))
+            out = np.abs(away) > np.maximum(_STANDS_OUT * np.maximum(spread, error), 0.05)
+            found = np.isin(np.arange(n), known[out])
+    return found if found.sum() <= n / 3 else np.zeros(n, bool)
+
+
+def _fitted_spreads(model: DriftModel, start: Spreads, floor: float | Series, tied: Bool) -> Spreads:
+    """Standard deviations of jitter, anatomy and agarose by restricted likelihood, coordinate by coordinate."""
+    names = ["anatomy", *(["agarose"] if tied.any() else []), "jitter"]
+    spreads = start
+
+    def cost(trial: Spreads) -> float:
+        # A weak prior keeps what the data do not tell where it was.
+        weak = sum((np.log(getattr(trial, k) / getattr(start, k)) / 2) ** 2 for k in names if k != "jitter")
+        return model.solve(floor, trial, tied, whole=False).objective + float(weak)
+
+    best, step = cost(spreads), 0.7
+    while step > 0.15:
+        moved = False
+        for name in names:
+            for way in (step, -step):
+                value = float(np.clip(getattr(spreads, name) * np.exp(way), *_BOUNDS[name]))
+                trial = replace(spreads, **{name: value})
+                if value != getattr(spreads, name) and (now := cost(trial)) < best - 1e-3:
+                    best, spreads, moved = now, trial, True
+                    break
+        step = step if moved else step / 2
+    return spreads
+
+
+def _against_tissue(apart: Solution, tied: Bool) -> tuple[float, float]:
+    """Reduced χ² of the level of agarose, which ought to be one, where tissue alone says what gains are; its spread."""
+    known = np.isfinite(apart.medium)
+    rows = tied[known]
+    delta = apart.medium[known][rows]
+    delta = delta - delta.mean()
+    cov = _centred(apart.medium_cov[np.ix_(rows, rows)] + Spreads.agarose**2 * np.eye(int(rows.sum())))
+    chi2 = float(delta @ np.linalg.pinv(cov, rcond=1e-8) @ delta) / max(int(rows.sum()) - 2, 1)
+    return chi2, float(delta.std())

@@ -1,0 +1,309 @@
+"""The model of drift: log intensity is gain of the section, depth profile of the class, anatomy, and jitter.
+
+For plane `z` of section `s`, at depth `d` below the cut, and pixels of class `c` that belong to a set::
+
+    log(mean − noise floor) = gain[s] + profile[c, d] + offset[set] + slope[c, s] · (position − cut) + jitter[z] + error
+
+A set of pixels is seen through its whole section and in the first planes of the next: that is how gains are
+compared across a cut, at equal depth, tissue against the same tissue. Sets of agarose may be tied to one level. It
+is solved by generalized least squares; jitter is a random effect that all sets of a plane share.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import linalg, sparse
+
+from xoctnorm.kernels.class_sums import SLOTS, ClassSums
+from xoctnorm.kernels.classes import AGAROSE, TISSUES
+
+Series = NDArray[np.float64]
+Index = NDArray[np.int64]
+
+_N_CLASSES = 3
+_LEAST_ERROR = 2e-4  # of a log mean
+_FIRM = 1e-5  # how firmly the mean of gains, and of profiles, is held at 0
+_LOOSE = 1e3
+_GAIN_WALK = 1.0  # gains of neighbouring sections differ by no more than a few such: it only bridges what nothing tells
+_KIND = np.array([kind for kind, _ in SLOTS])
+_SET = np.array([relative for _, relative in SLOTS])
+
+
+@dataclass(frozen=True)
+class Spreads:
+    """Standard deviations, in natural log, of what is random.
+
+    Attributes
+    ----------
+    jitter
+        Of planes.
+    anatomy
+        Of what a set of pixels changes by itself from plane to plane.
+    agarose
+        Of good agarose from section to section.
+    slope
+        Of the drift of anatomy per plane, of a class in a section.
+    profile
+        Of third differences of the depth profile below the first plane.
+    """
+
+    jitter: float = 0.02
+    anatomy: float = 0.002
+    agarose: float = 0.002
+    slope: float = 0.0007
+    profile: float = 0.004
+
+
+@dataclass(frozen=True)
+class Planes:
+    """Where every plane is: section, depth below the cut and position through the tissue, both in planes."""
+
+    section: Index
+    depth: Index
+    position: Series
+
+    @cached_property
+    def n_sections(self) -> int:
+        """Number of sections."""
+        return int(self.section.max()) + 1
+
+    @cached_property
+    def n_depths(self) -> int:
+        """Number of depths."""
+        return int(self.depth.max()) + 1
+
+    @cached_property
+    def cut(self) -> Series:
+        """Position of the cut after every section."""
+        rows = np.arange(self.n_sections)
+        first = np.array([self.position[self.section == s].min() for s in rows])
+        last = np.array([self.position[self.section == s].max() for s in rows])
+        return (last + np.append(first[1:], last[-1] + 1)) / 2
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Estimates at one noise floor.
+
+    Attributes
+    ----------
+    gain, gain_cov
+        Log gain of sections, mean 0, and its covariance.
+    profile, profile_cov
+        Log depth profile `(class, depth)`, mean 0, and its covariance `(class, depth, depth)`.
+    jitter, jitter_var
+        Log jitter of planes, shrunk, and its error variance.
+    medium, medium_cov
+        Log level of agarose of every section, NaN where there is none, and the covariance of those that are known.
+    objective
+        −2 log restricted likelihood, up to a constant.
+    chi2
+        Reduced χ² of all observations.
+    residual
+        Of every observation, jitter taken off, `(plane, slot)`; NaN where there is none.
+    """
+
+    gain: Series
+    gain_cov: Series
+    profile: Series
+    profile_cov: Series
+    jitter: Series
+    jitter_var: Series
+    medium: Series
+    medium_cov: Series
+    objective: float
+    chi2: float
+    residual: Series
+
+
+@dataclass(frozen=True)
+class DriftModel:
+    """Observations, and the equations that they obey.
+
+    Attributes
+    ----------
+    sums
+        What was observed.
+    planes
+        Where.
+    doubt
+        Factor on the standard error of every observation, `(plane, slot)`.
+    """
+
+    sums: ClassSums
+    planes: Planes
+    doubt: Series = field(default_factory=lambda: np.ones(1))
+
+    @cached_property
+    def known(self) -> NDArray[np.bool_]:
+        """Where there are observations, `(plane, slot)`."""
+        return np.isfinite(self.sums.mean)
+
+    @cached_property
+    def set_section(self) -> Index:
+        """Section of the set behind every observation."""
+        return self.planes.section[:, None] + _SET
+
+    @cached_property
+    def _start(self) -> dict[str, int]:
+        n, sizes = self.planes.n_sections, self.planes.n_depths
+        counts = {"gain": n, "profile": _N_CLASSES * sizes, "slope": 2 * n, "offset": _N_CLASSES * n, "medium": 1}
+        starts = np.cumsum([0, *counts.values()])
+        return dict(zip([*counts, "end"], starts.tolist(), strict=True))
+
+    @cached_property
+    def _design(self) -> sparse.csr_array:
+        """Unknowns in every observation, a row each, slots of a plane after one another."""
+        p, at = self.planes, self._start
+        n_z, n_slots = self.known.shape
+        section = np.broadcast_to(p.section[:, None], self.known.shape)
+        depth = np.broadcast_to(p.depth[:, None], self.known.shape)
+        kind = np.broadcast_to(_KIND, self.known.shape)
+        away = p.position[:, None] - p.cut[np.maximum(self.set_section, 0)]
+        tissue = kind != AGAROSE
+        columns = np.stack(
+            [
+                at["gain"] + section,
+                at["profile"] + kind * p.n_depths + depth,
+                at["offset"] + kind * p.n_sections + np.maximum(self.set_section, 0),
+                at["slope"] + np.where(tissue, kind - 1, 0) * p.n_sections + section,
+            ],
+            axis=-1,
+        )
+        values = np.stack([np.ones(kind.shape)] * 3 + [np.where(tissue, away, 0.0)], axis=-1)
+        values[~self.known] = 0
+        rows = np.repeat(np.arange(n_z * n_slots), 4)
+        return sparse.csr_array((values.ravel(), (rows, columns.ravel())), shape=(n_z * n_slots, at["end"]))
+
+    def _priors(self, spreads: Spreads, tied: NDArray[np.bool_]) -> sparse.csr_array:
+        """Equations that hold beside what is observed; all have the target 0."""
+        at, n, n_depths = self._start, self.planes.n_sections, self.planes.n_depths
+        blocks = [_rows(at["end"], np.arange(n)[None], np.full((1, n), 1 / n / _FIRM))]
+        blocks.append(_differences(at["end"], at["gain"], n, (1.0, -1.0), _GAIN_WALK))
+        for kind in range(_N_CLASSES):
+            start = at["profile"] + kind * n_depths
+            blocks.append(_rows(at["end"], start + np.arange(n_depths)[None], np.full((1, n_depths), 1 / n_depths / _FIRM)))
+            blocks.append(_differences(at["end"], start + 1, n_depths - 1, (-1.0, 3.0, -3.0, 1.0), spreads.profile))
+            blocks.append(_differences(at["end"], start, n_depths, (1.0,), 100.0))
+        blocks.append(_differences(at["end"], at["slope"], 2 * n, (1.0,), spreads.slope))
+        blocks.append(_differences(at["end"], at["offset"], _N_CLASSES * n, (1.0,), _LOOSE))
+        blocks.append(_differences(at["end"], at["medium"], 1, (1.0,), _LOOSE))
+        rows = np.flatnonzero(tied)
+        pairs = np.stack([at["offset"] + AGAROSE * n + rows, np.full(rows.size, at["medium"])], axis=1)
+        blocks.append(_rows(at["end"], pairs, np.tile([1 / spreads.agarose, -1 / spreads.agarose], (rows.size, 1))))
+        return sparse.csr_array(sparse.vstack(blocks))
+
+    def _covariance(self, spreads: Spreads, inflation: Series) -> Series:
+        """Covariance of the observations of every plane, without jitter, `(plane, slot, slot)`."""
+        sums, known = self.sums, self.known
+        pixel = sums.variance[_KIND]
+        c = np.zeros((*known.shape, known.shape[1]))
+        slots = np.arange(known.shape[1])
+        tissue = (_KIND != AGAROSE) * spreads.anatomy**2
+        c[:, slots, slots] = pixel * inflation**2 / np.maximum(sums.count, 1) + tissue + _LEAST_ERROR**2
+        for t in range(len(TISSUES)):
+            own, before = 1 + t, 1 + len(TISSUES) + t
+            shared = sums.common[:, t] / np.maximum(sums.count[:, own] * sums.count[:, before], 1)
+            shared = np.minimum(shared, 1 / np.maximum(sums.count[:, [own, before]].max(axis=1), 1))
+            both = shared * pixel[own] * inflation[:, own] * inflation[:, before] + spreads.anatomy**2
+            c[:, own, before] = c[:, before, own] = np.where(known[:, own] & known[:, before], both, 0)
+        # Doubt is an error of its own: scaled together, sets with common pixels would get absurd weights.
+        c[:, slots, slots] *= np.broadcast_to(self.doubt, known.shape) ** 2
+        c[:, slots, slots] = np.where(known, c[:, slots, slots], 1)
+        return c
+
+    def solve(self, floor: float | Series, spreads: Spreads, tied: NDArray[np.bool_], *, whole: bool = True) -> Solution:
+        """Estimate everything at a noise floor; with `whole=False` the objective alone is right, and it is quicker."""
+        known, n = self.known, self.planes.n_sections
+        mean = np.where(known, self.sums.mean, 1.0)
+        signal = np.where(known, np.maximum(mean - np.reshape(floor, (-1, 1)), 1e-3 * mean), 1.0)
+        y, inflation = np.log(signal), np.where(known, mean / signal, 1.0)
+        own = self._covariance(spreads, inflation)
+        shared = np.where(known[:, :, None] & known[:, None], spreads.jitter**2, 0.0)
+        lower = np.linalg.cholesky(own + shared)
+        logs = np.log(np.diagonal(lower, axis1=1, axis2=2))
+        log_det = 2 * float(logs[known].sum()) - 2 * float(np.log(inflation[known]).sum())
+        inverse = np.linalg.inv(lower)
+        weight = np.einsum("zki,zkj->zij", inverse, inverse)
+        weight *= known[:, :, None] & known[:, None]
+        w = sparse.bsr_array((weight, np.arange(len(weight)), np.arange(len(weight) + 1)))
+        design, priors = self._design, self._priors(spreads, tied)
+        weighted = w @ design
+        normal = (design.T @ weighted + priors.T @ priors).toarray()
+        scale = 1 / np.sqrt(np.diag(normal))
+        normal *= np.outer(scale, scale)
+        normal[np.diag_indices(len(normal))] += 1e-13
+        factor = linalg.cho_factor(normal, lower=True)
+        u = scale * linalg.cho_solve(factor, scale * (weighted.T @ y.ravel()))
+        left = y.ravel() - design @ u
+        misfit = float(left @ (w @ left) + np.sum((priors @ u) ** 2))
+        log_normal = 2 * float(np.log(np.diag(factor[0]) / scale).sum())
+        log_det += 2 * 2 * n * float(np.log(spreads.slope)) + 2 * int(tied.sum()) * float(np.log(spreads.agarose))
+        objective = misfit + log_det + log_normal
+        if not whole:
+            empty = np.zeros(0)
+            return Solution(*[empty] * 8, objective, np.nan, empty)
+        cov = linalg.cho_solve(factor, np.eye(len(scale))) * np.outer(scale, scale)
+        left = np.where(known, left.reshape(known.shape), 0)
+        jitter, jitter_var, residual = _split_jitter(left, own, known, spreads.jitter)
+        free = max(1, int(known.sum()) - (self._start["slope"] + 1))
+        return self._solution(u, cov, jitter, jitter_var, residual, objective, misfit / free)
+
+    def _solution(
+        self, u: Series, cov: Series, jitter: Series, jitter_var: Series, residual: Series, objective: float, chi2: float
+    ) -> Solution:
+        at, n, n_depths = self._start, self.planes.n_sections, self.planes.n_depths
+        has = np.isin(np.arange(n), self.planes.section[self.known[:, 0]])
+        medium = np.full(n, np.nan)
+        where = at["offset"] + AGAROSE * n + np.flatnonzero(has)
+        medium[has] = u[where]
+        profile = np.arange(at["profile"], at["profile"] + _N_CLASSES * n_depths).reshape(_N_CLASSES, n_depths)
+        return Solution(
+            gain=u[:n],
+            gain_cov=cov[:n, :n],
+            profile=u[profile],
+            profile_cov=np.stack([cov[np.ix_(rows, rows)] for rows in profile]),
+            jitter=jitter,
+            jitter_var=jitter_var,
+            medium=medium,
+            medium_cov=cov[np.ix_(where, where)],
+            objective=objective,
+            chi2=chi2,
+            residual=residual,
+        )
+
+    def doubted(self, doubt: Series) -> DriftModel:
+        """The same with other doubts."""
+        return replace(self, doubt=doubt)
+
+
+def _rows(width: int, columns: Index, values: Series) -> sparse.csr_array:
+    rows = np.repeat(np.arange(len(columns)), columns.shape[1])
+    return sparse.csr_array((values.ravel(), (rows, columns.ravel())), shape=(len(columns), width))
+
+
+def _differences(width: int, start: int, length: int, weights: tuple[float, ...], sd: float) -> sparse.csr_array:
+    """Differences of a run of unknowns, each in units of its standard deviation."""
+    count = max(length - len(weights) + 1, 0)
+    columns = start + np.arange(count)[:, None] + np.arange(len(weights))
+    return _rows(width, columns, np.tile(np.array(weights) / sd, (count, 1)))
+
+
+def _split_jitter(
+    left: Series, own: Series, known: NDArray[np.bool_], jitter_sd: float
+) -> tuple[Series, Series, Series]:
+    """Jitter of every plane, shrunk, its error variance, and what is left of the residuals without it."""
+    has = known.astype(float)
+    w = np.linalg.solve(own, has[..., None])[..., 0] * has
+    total = w.sum(axis=1)
+    seen = total > 0
+    raw = np.divide((w * left).sum(axis=1), total, out=np.zeros(len(left)), where=seen)
+    variance = np.divide(1.0, total, out=np.full(len(left), np.inf), where=seen)
+    shrink = jitter_sd**2 / (jitter_sd**2 + variance)
+    jitter = shrink * raw
+    error = np.where(seen, jitter_sd**2 * (1 - shrink), jitter_sd**2)
+    return jitter, error, np.where(known, left - jitter[:, None], np.nan)

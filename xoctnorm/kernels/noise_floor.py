@@ -1,0 +1,134 @@
+"""The noise floor: the value that makes agarose and tissue tell the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xoctnorm.kernels.class_sums import ClassSums
+from xoctnorm.kernels.classes import AGAROSE
+from xoctnorm.kernels.drift_model import DriftModel, Planes, Spreads
+
+Series = NDArray[np.float64]
+
+_FLAT = 0.2887  # standard deviation of what may be anything from 0 to 1
+_OWN = slice(0, 3)  # slots of the sets of the plane's own section
+_GOLDEN = 0.5 * (5**0.5 - 1)
+
+
+def highest_floor(sums: ClassSums) -> float:
+    """No floor is above the darkest agarose, or the darkest tissue, of a plane."""
+    agarose = sums.mean[:, AGAROSE]
+    agarose = agarose[np.isfinite(agarose)]
+    darkest = float(np.nanmin(sums.mean))
+    return min(darkest, float(np.quantile(agarose, 0.02))) if agarose.size else darkest
+
+
+def floor_by_cuts(model: DriftModel, spreads: Spreads, tied: NDArray[np.bool_]) -> tuple[float, float]:
+    """Floor at which agarose and tissue agree on the gains of sections, and its standard error.
+
+    The cost is what it costs to tie agarose to one level, and nothing else: the shapes of profiles depend on
+    the floor as well, but a small share of pixels of a wrong class weighs more there than the floor does.
+    """
+    free = np.zeros_like(tied)
+
+    def cost(floor: float) -> float:
+        together, apart = (model.solve(floor, spreads, t, whole=False).objective for t in (tied, free))
+        return together - apart
+
+    return _least(cost, highest_floor(model.sums))
+
+
+def floor_by_jitter(sums: ClassSums, planes: Planes) -> tuple[float, float]:
+    """Floor at which agarose and tissue agree on the jitter of planes, and its standard error.
+
+    It needs no level of agarose that is common to sections: what is slow in a section, and what is common to a
+    depth, is taken off before the two are compared.
+    """
+    top = highest_floor(sums)
+    rows = [(z, slot) for z in range(len(sums.mean)) for slot in (1, 2) if np.isfinite(sums.mean[z, [0, slot]]).all()]
+    if len(rows) < 3 * planes.n_depths:
+        return unknown_floor(top)
+    z, slot = np.array(rows).T
+    agarose, tissue = sums.mean[z, 0], sums.mean[z, slot]
+    noise = sums.variance[0] / sums.count[z, 0], sums.variance[slot] / sums.count[z, slot]
+    group = planes.section[z] * 2 + slot - 1
+    depth = planes.depth[z] * 2 + slot - 1
+
+    def cost(floor: float) -> float:
+        signal = [np.maximum(part - floor, 1e-3 * part) for part in (agarose, tissue)]
+        away = np.log(signal[0]) - np.log(signal[1])
+        variance = noise[0] * (agarose / signal[0]) ** 2 + noise[1] * (tissue / signal[1]) ** 2 + 2 * 0.002**2
+        away = _without_means(away, planes.position[z], group, depth)
+        return float(np.sum(away**2 / variance + np.log(variance)))
+
+    return _least(cost, top)
+
+
+def unknown_floor(top: float) -> tuple[float, float]:
+    """Anything from 0 to `top`."""
+    return 0.5 * top, _FLAT * top
+
+
+def _without_means(values: Series, position: Series, group: NDArray[np.int64], depth: NDArray[np.int64]) -> Series:
+    """Take off the line of every section and the mean of every depth."""
+    out = values.copy()
+    for _ in range(3):
+        for g in np.unique(group):
+            here = group == g
+            if here.sum() > 2:
+                out[here] -= np.polyval(np.polyfit(position[here], out[here], 1), position[here])
+            else:
+                out[here] = 0
+        for d in np.unique(depth):
+            out[depth == d] -= out[depth == d].mean()
+    return out
+
+
+def _least(cost_of_floor: Callable[[float], float], top: float) -> tuple[float, float]:
+    """Least of a cost between 0 and `top`, with a prior as wide as that, and its standard error by curvature."""
+    known: dict[float, float] = {}
+
+    def cost(q: float) -> float:
+        if q not in known:
+            known[q] = cost_of_floor(q * top) + ((q - 0.5) / _FLAT) ** 2
+        return known[q]
+
+    grid = np.linspace(0, 0.98, 9).tolist()
+    i = int(np.argmin([cost(q) for q in grid]))
+    low, high = grid[max(i - 1, 0)], grid[min(i + 1, len(grid) - 1)]
+    for _ in range(9):
+        a, b = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
+        low, high = (low, b) if cost(a) < cost(b) else (a, high)
+    best = (low + high) / 2
+    step = 0.03
+    middle = float(np.clip(best, step, 0.99 - step))
+    curvature = (cost(middle - step) - 2 * cost(middle) + cost(middle + step)) / step**2
+    error = np.sqrt(2 / curvature) if curvature > 0 else _FLAT
+    return best * top, min(float(error), _FLAT) * top
+
+
+def jackknife_error(model: DriftModel, spreads: Spreads, tied: NDArray[np.bool_], floor: float, error: float) -> float:
+    """Standard error of the floor from leaving out one section after the other: one Newton step for each."""
+    top = highest_floor(model.sums)
+    half = max(error, 1e-3 * top)
+    low, high = max(floor - half, 0.0), min(floor + half, 0.99 * top)
+    middle, free = (low + high) / 2, np.zeros_like(tied)
+    found = []
+    for s in range(model.planes.n_sections):
+        # A section that is left out keeps its place, with errors a hundred times as large.
+        left_out = np.where(model.planes.section[:, None] == s, 100.0, np.broadcast_to(model.doubt, model.known.shape))
+        without = model.doubted(left_out)
+        costs = [
+            without.solve(x, spreads, tied, whole=False).objective - without.solve(x, spreads, free, whole=False).objective
+            for x in (low, middle, high)
+        ]
+        curvature = costs[0] - 2 * costs[1] + costs[2]
+        if curvature > 0:
+            found.append(float(np.clip(0.5 * (costs[0] - costs[2]) / curvature, -6, 6)) * (middle - low))
+    if len(found) < 3:
+        return error
+    moves = np.array(found)
+    return float(np.sqrt((len(moves) - 1) / len(moves) * ((moves - moves.mean()) ** 2).sum()))
