@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 from xoctnorm import provenance
 from xoctnorm.agarose import SECTIONS, along_planes
 from xoctnorm.checks import clashes, same_coordinate, volume_problems
-from xoctnorm.corrections import BY_NAME, Background, Correction
+from xoctnorm.corrections import BY_NAME, Background, Correction, UnitScale
 from xoctnorm.errors import listed, raise_problems, warn
 from xoctnorm.kernels.background import clip_to_unit
 from xoctnorm.kernels.digest import Digest
@@ -135,7 +135,7 @@ def already_normalized(da: xr.DataArray, corrections: Sequence[Correction]) -> l
 
 def _scales(corrections: Sequence[Correction]) -> bool:
     """Whether the corrections bring intensities to 0…1."""
-    return any(isinstance(one, Background) for one in corrections)
+    return any(isinstance(one, Background | UnitScale) for one in corrections)
 
 
 def recorded_corrections(step: dict[str, Any]) -> list[Correction]:

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from xoctnorm import provenance
 from xoctnorm.agarose import AgaroseMask, labelled_agarose
 from xoctnorm.checks import coverage_problems, mask_problems, volume_problems
-from xoctnorm.corrections import Correction, HistogramMatch, PercentileScale
+from xoctnorm.corrections import Correction, HistogramMatch, PercentileScale, TissueDrift
+from xoctnorm.depths import coordinate_problems
 from xoctnorm.errors import InputError, collecting, raise_problems, warn
 from xoctnorm.kernels.digest import MODULUS
-from xoctnorm.metadata import RESERVED, describe
+from xoctnorm.metadata import RESERVED, TABLE_COORDS, describe
 from xoctnorm.sections import ADD_SECTIONS, Sections, find_sections, plane_dims
 from xoctnorm.statistics import Survey, survey
 from xoctnorm.volume import Planes, Volume, extra_dims, volume_dims
@@ -44,6 +45,7 @@ def fit(
     agarose_mask: Mask | None = None,
     tissue_mask: Mask | None = None,
     seeds: Mask | None = None,
+    noise_mask: Mask | None = None,
     problems: Sequence[str] = (),
     notes: Sequence[str] = (),
 ) -> xr.Dataset:
@@ -52,7 +54,7 @@ def fit(
     Further dims of the volume are fitted one by one. `problems` and `notes` are those that the caller
     knows of: problems are raised with those found here, notes become warnings and part of the record.
     """
-    given = {"agarose_mask": agarose_mask, "mask": tissue_mask, "seeds": seeds}
+    given = {"agarose_mask": agarose_mask, "mask": tissue_mask, "seeds": seeds, "noise_floor": noise_mask}
     sections, masks = _check(da, call, section, given, problems)
     notes = [*notes, *_notes(corrections, sections)]
     further = extra_dims(da, section)
@@ -74,6 +76,10 @@ def fit(
                 tissue=_tissue_part(masks.get("mask"), at, data.dims),
                 seeds=_agarose_part(masks.get("seeds"), at, sections),
                 pixel_area=_pixel_area(da),
+                units=None if da.attrs.get("units") is None else str(da.attrs["units"]),
+                depth=_along_planes(da, "depth", section),
+                position=_along_planes(da, "position", section),
+                noise=_noise_part(masks.get("noise_floor"), at, data.dims),
             )
             part, part_notes, part_decisions = _fit_volume(volume, corrections)
         except InputError as error:
@@ -115,6 +121,9 @@ def _check(
     if found:
         raise_problems(call.method, [*problems, *found])
     found += problems
+    for name in ("depth", "position"):
+        if name in da.coords and set(da.coords[name].dims) == set(plane_dims(da, section)):
+            found += coordinate_problems(name, da.coords[name].to_numpy())
     if section in RESERVED:
         found.append(f"section={section!r} is a name that a correction needs for itself: rename that coordinate")
     sections = None
@@ -125,8 +134,11 @@ def _check(
         if mask is None:
             continue
         with collecting(found):
-            if name == "mask":
+            if name == "mask" or (name == "noise_floor" and np.ndim(mask) != 2):
                 masks[name] = labelled_mask(name, mask, da, (*plane_dims(da, section), "y", "x"))
+                continue
+            if name == "noise_floor":
+                masks[name] = labelled_mask(name, mask, da, ("y", "x"))
                 continue
             masks[name] = labelled_agarose(name, mask, da, section, sections or _ONE_SECTION)
             if name == "agarose_mask":
@@ -153,7 +165,7 @@ def labelled_mask(name: str, mask: Mask, da: xr.DataArray, dims: tuple[str, ...]
 def _notes(corrections: Sequence[Correction], sections: Sections) -> list[str]:
     """What the user should know before anything is read."""
     notes = []
-    between = [c for c in corrections if isinstance(c, PercentileScale | HistogramMatch)]
+    between = [c for c in corrections if isinstance(c, PercentileScale | HistogramMatch | TissueDrift)]
     if between and not sections.explicit:
         notes.append(
             "the volume has no coordinate 'section', so it is one section and nothing is corrected between "
@@ -168,7 +180,7 @@ def _fit_volume(volume: Volume, corrections: Sequence[Correction]) -> tuple[xr.D
     decisions: list[str] = []
     for correction in corrections:
         part, part_notes = correction.fit(volume)
-        fitted = fitted.assign(part.variables)
+        fitted = fitted.assign(part.data_vars).assign_coords(part.coords)
         notes += part_notes
         decisions += part.attrs.get("decisions", [])
         if "agarose_mask" in part:
@@ -194,6 +206,22 @@ def _pixel_area(da: xr.DataArray) -> float:
     return area
 
 
+def _along_planes(da: xr.DataArray, name: str, section: str) -> NDArray[np.float64] | None:
+    """A coordinate of the user's for every plane, in plane order."""
+    dims = plane_dims(da, section)
+    if name not in da.coords or name in da.dims or set(da.coords[name].dims) != set(dims):
+        return None
+    values: NDArray[np.float64] = da.coords[name].transpose(*dims).to_numpy().astype(float).reshape(-1)
+    return values
+
+
+def _noise_part(mask: xr.DataArray | None, at: Mapping[str, int], dims: tuple[Any, ...]) -> xr.Variable | None:
+    if mask is None:
+        return None
+    part = mask.variable.isel({d: i for d, i in at.items() if d in mask.dims})
+    return part.transpose(*(dims if len(part.dims) > 2 else ("y", "x")))
+
+
 def _tissue_part(mask: xr.DataArray | None, at: Mapping[str, int], dims: tuple[Any, ...]) -> xr.Variable | None:
     if mask is None:
         return None
@@ -204,8 +232,8 @@ def _stack(parts: Sequence[xr.Dataset], further: tuple[str, ...], sizes: tuple[i
     """One Dataset of those of all volumes: fitted numbers get the further dims, structure does not."""
     first = parts[0]
     if not further:
-        return first.set_coords([name for name in ("bin_center", "section_index") if name in first])
-    structure = {name: first[name].variable for name in ("bin_center", "section_index") if name in first}
+        return first.set_coords([name for name in TABLE_COORDS if name in first])
+    structure = {name: first[name].variable for name in TABLE_COORDS if name in first}
     fitted = {}
     for name in first.variables:
         if name not in structure:

@@ -11,6 +11,7 @@ from xoctnorm import provenance
 from xoctnorm.checks import rounded_together, same_coordinate
 from xoctnorm.corrections import BY_NAME
 from xoctnorm.errors import listed
+from xoctnorm.metadata import TABLE_DIMS
 from xoctnorm.sections import find_sections, plain_labels, plane_dims
 
 MATCHES = ("coordinates", "position")
@@ -29,7 +30,8 @@ def correction_problems(correction: xr.Dataset) -> list[str]:
     unknown = [name for name in names if name not in BY_NAME]
     if unknown:
         return [f"the correction {listed(unknown)} is unknown to this version of xoctnorm: a newer one made it"]
-    needed = ["section_index", *(variable for name in names for variable in BY_NAME[name].needs)]
+    chosen = [BY_NAME[one["name"]](**one["parameters"]) for one in step["corrections"]]
+    needed = ["section_index", *(variable for one in chosen for variable in one.needed())]
     missing = [repr(name) for name in needed if name not in correction.variables]
     if missing:
         return [f"the correction lacks {listed(missing)}, which {listed(names)} needs: fit it again"]
@@ -52,8 +54,15 @@ def correction_problems(correction: xr.Dataset) -> list[str]:
     return problems
 
 
-_PER_PLANE = ("section_index", "background_threshold", "clip_threshold", "scale_factor", "zprofile_gain")
-_POSITIVE = ("divisor", "scale_factor", "zprofile_gain")
+_PER_PLANE = (
+    "section_index",
+    "background_threshold",
+    "clip_threshold",
+    "scale_factor",
+    "zprofile_gain",
+    "depth_gain",
+)
+_POSITIVE = ("divisor", "scale_factor", "zprofile_gain", "depth_gain")
 
 
 def _newer(correction: object) -> str:
@@ -78,7 +87,7 @@ def mismatches(da: xr.DataArray, correction: xr.Dataset, match: str) -> list[str
         for dim in dims
         if sizes[dim] != da.sizes[dim]
     ]
-    further = [str(dim) for dim in correction.dims if dim not in {*dims, "y", "x", "section_label", "bin"}]
+    further = [str(dim) for dim in correction.dims if dim not in {*dims, "y", "x", *TABLE_DIMS}]
     problems += [
         f"the correction was fitted for {correction.sizes[dim]} along {dim}, the volume has "
         f"{da.sizes.get(dim, 'no such dim')}: choose one with correction.isel({dim}=…)"

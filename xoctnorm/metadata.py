@@ -15,6 +15,8 @@ ATTACHED = (
     "divisor",
     "scale_factor",
     "zprofile_gain",
+    "depth_gain",
+    "noise_floor",
 )
 
 _INPUT = "units of the input"
@@ -36,6 +38,21 @@ _LONG_NAMES = {
     "matched_intensity": ("intensity that the bin centre is mapped to", "1"),
     "zprofile_mean": ("mean over tissue of the plane", "1"),
     "zprofile_smoothed": ("mean over tissue of the plane, smoothed along z", "1"),
+    "intensity_scale": ("scale of the input: 0 linear intensity, 1 amplitude, 2 decibels", "1"),
+    "noise_floor": ("noise floor, on linear intensity, which becomes 0", _INPUT),
+    "noise_floor_se": ("standard error of the noise floor", _INPUT),
+    "scale_factor_se": ("standard error of the drift correction of the plane", "1"),
+    "depth_gain": ("gain of the plane that takes out the decay with depth", "1"),
+    "depth_below_cut": ("depth of the plane below the cut, in planes", "1"),
+    "depth_profile": ("brightness of a class of tissue at a depth, brightest 1", "1"),
+    "depth_profile_se": ("standard error of the depth profile", "1"),
+    "tissue": ("class of tissue", "1"),
+    "plane_depth": ("depth below the cut, in planes", "1"),
+    "section_gain": ("gain of the section relative to the others", "1"),
+    "section_gain_se": ("standard error of the gain of the section", "1"),
+    "agarose_weight": ("whether the agarose of the section counts as a reference", "1"),
+    "section_flags": ("what is special about the section", "1"),
+    "zero_level": ("level, after correction, that becomes 0", _INPUT),
     "section_label": ("label of the section", "1"),
     "section_index": ("row of the section in the tables", "1"),
     "first_plane": ("first plane of the section", "1"),
@@ -43,8 +60,12 @@ _LONG_NAMES = {
 }
 
 
+# Dims of tables in a correction.
+TABLE_DIMS = ("section_label", "bin", "tissue", "plane_depth")
+# What numbers the tables, the same for every volume that is fitted together.
+TABLE_COORDS = ("bin_center", "section_index", "tissue", "plane_depth", "depth_below_cut")
 # Names that dims and section coordinates of a volume can't have, since a correction uses them.
-RESERVED = {*_LONG_NAMES, "bin"}
+RESERVED = {*_LONG_NAMES, *TABLE_DIMS}
 
 
 def describe(ds: xr.Dataset, input_units: object) -> xr.Dataset:

@@ -84,7 +84,7 @@ def steps_of(attrs: Mapping[Any, Any]) -> list[dict[str, Any]]:
 
 def is_normalized(attrs: Mapping[Any, Any]) -> bool:
     """Whether the record says that the background was subtracted already."""
-    return any(one["name"] == "background" for step in steps_of(attrs) for one in step["corrections"])
+    return any(one["name"] in ("background", "unit_scale") for step in steps_of(attrs) for one in step["corrections"])
 
 
 def values_digest(ds: xr.Dataset) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -13,112 +13,26 @@ import xarray as xr
 from xoctnorm import provenance
 from xoctnorm.agarose import SECTIONS, along_planes, labelled_agarose
 from xoctnorm.applying import Form, already_normalized, corrected, described
-from xoctnorm.checks import dims_problems, integer_problems, number_problems, volume_problems
-from xoctnorm.corrections import (
-    METHODS,
-    Background,
-    Correction,
-    GivenMask,
-    HistogramMatch,
-    OtsuMask,
-    PercentileScale,
-    ZProfile,
-)
+from xoctnorm.checks import dims_problems, volume_problems
+from xoctnorm.corrections import METHODS, Correction, GivenMask, Linearize, OtsuMask, PercentileScale, ZProfile
+from xoctnorm.corrections.tissue_drift import FROM_MASK
 from xoctnorm.errors import collecting, listed, raise_problems
 from xoctnorm.fitting import Call, Mask, fit, labelled_mask
 from xoctnorm.kernels.digest import digest
 from xoctnorm.sections import find_sections, plane_dims, section_labels, sections_table
+from xoctnorm.settings import Normalization
 
 AGAROSE_TABLES = ("agarose_origin", "agarose_separability", "agarose_coverage", "agarose_contact")
-DRIFTS: tuple[str | None, ...] = (PercentileScale.name, HistogramMatch.name, None)
-
-
-@dataclass(frozen=True)
-class Normalization:
-    """All parameters of the whole job, with their defaults; the accessor documents them."""
-
-    percentile_max: float = Background.percentile_max
-    smoothing_sigma: float = OtsuMask.smoothing_sigma
-    divisor_percentile: float = Background.divisor_percentile
-    drift: str | None = PercentileScale.name
-    smooth_sigma: float = PercentileScale.smooth_sigma
-    percentile: float = PercentileScale.percentile
-    min_scale: float = PercentileScale.min_scale
-    max_scale: float = PercentileScale.max_scale
-    n_bins: int = HistogramMatch.n_bins
-    tissue_threshold: float = HistogramMatch.tissue_threshold
-    strength: float = PercentileScale.strength
-    zprofile_sigma: float = 0.0
-    min_tissue_voxels: int = ZProfile.min_tissue_voxels
-    section: str = "section"
-
-    @property
-    def background(self) -> Background:
-        """Floor, cap and divisor."""
-        return Background(self.percentile_max, self.divisor_percentile)
-
-    @property
-    def scale(self) -> PercentileScale:
-        """Drift by one factor per section."""
-        return PercentileScale(self.smooth_sigma, self.percentile, self.min_scale, self.max_scale, self.strength)
-
-    @property
-    def histogram(self) -> HistogramMatch:
-        """Drift by histogram matching."""
-        return HistogramMatch(self.n_bins, self.tissue_threshold, self.strength)
-
-    def mask(self, agarose_mask: Mask | str | None) -> Correction:
-        """How agarose is found: as in the reference, by a method with its name, or given."""
-        if agarose_mask is None:
-            return OtsuMask(self.smoothing_sigma)
-        if isinstance(agarose_mask, str):
-            return METHODS.get(agarose_mask, OtsuMask)(self.smoothing_sigma, per_section=True)
-        return GivenMask()
-
-    def corrections(self, agarose_mask: Mask | str | None) -> list[Correction]:
-        """The corrections in their order."""
-        chosen: list[Correction] = [self.mask(agarose_mask), self.background]
-        if self.drift == PercentileScale.name:
-            chosen.append(self.scale)
-        elif self.drift == HistogramMatch.name:
-            chosen.append(self.histogram)
-        if self.zprofile_sigma != 0:
-            chosen.append(ZProfile(self.zprofile_sigma, self.min_tissue_voxels))
-        return chosen
-
-    def problems(self) -> list[str]:
-        """Everything wrong with the parameters, also with those that the chosen drift does not use."""
-        found = [] if self.drift in DRIFTS else [f"drift={self.drift!r}: needs one of {listed(DRIFTS)}"]
-        for correction in (OtsuMask(self.smoothing_sigma), self.background, self.scale, self.histogram):
-            found += correction.problems()
-        found += number_problems("zprofile_sigma", self.zprofile_sigma, 0)
-        found += integer_problems("min_tissue_voxels", self.min_tissue_voxels, 0)
-        return list(dict.fromkeys(found))
-
-    def notes(self, agarose_mask: Mask | str | None) -> list[str]:
-        """Parameters that were given and have no effect."""
-        mask_given = agarose_mask is not None and not isinstance(agarose_mask, str)
-        used = {"percentile_max", "divisor_percentile", "drift", "zprofile_sigma", "section"}
-        for correction in self.corrections(agarose_mask):
-            used |= set(correction.parameters())
-        idle = [
-            f"{field.name}={getattr(self, field.name)!r}"
-            for field in fields(self)
-            if field.name not in used and getattr(self, field.name) != field.default
-        ]
-        if not idle:
-            return []
-        return [
-            f"{listed(idle)} has no effect with drift={self.drift!r}, zprofile_sigma={self.zprofile_sigma!r} and "
-            f"{'a given' if mask_given else 'no given'} agarose_mask"
-        ]
 
 
 def fit_normalization(
     da: xr.DataArray, settings: Normalization, agarose_mask: Mask | str | None, form: Form | None = None
 ) -> xr.Dataset:
     """Fit the whole job; `form` is that of the result, where it follows at once."""
+    settings, noise_mask = without_noise_mask(settings)
     parameters = {"agarose_mask": _named(agarose_mask), **asdict(settings)}
+    if noise_mask is not None:
+        parameters["noise_floor"] = _named(noise_mask)
     corrections = settings.corrections(agarose_mask)
     by_name = isinstance(agarose_mask, str)
     return fit(
@@ -127,6 +41,7 @@ def fit_normalization(
         Call("fit", parameters) if form is None else Call("normalize", parameters | form.record()),
         section=settings.section,
         agarose_mask=None if isinstance(agarose_mask, str) else agarose_mask,
+        noise_mask=noise_mask,
         problems=[
             *settings.problems(),
             *(method_problems("agarose_mask", agarose_mask, "a bool mask, or ") if by_name else []),
@@ -151,6 +66,60 @@ def single_step(da: xr.DataArray, correction: Correction, form: Form, *, method:
         problems=[*correction.problems(), *form.problems(da)],
     )
     return _applied(da, fitted, form)
+
+
+def without_noise_mask(settings: Normalization) -> tuple[Normalization, Mask | None]:
+    """Settings that can be recorded, and the voxels without signal, where `noise_floor` marks some."""
+    value: Any = settings.noise_floor
+    if isinstance(value, xr.DataArray | np.ndarray) and value.dtype == bool and value.ndim > 1:
+        return replace(settings, noise_floor=FROM_MASK), value
+    if isinstance(value, np.generic):
+        return replace(settings, noise_floor=value.item()), None
+    if isinstance(value, xr.DataArray):
+        return replace(settings, noise_floor=tuple(np.ravel(value.to_numpy()).tolist())), None
+    return settings, None
+
+
+def tissue_step(
+    da: xr.DataArray, settings: Normalization, agarose_mask: Mask | str | None, form: Form, *, method: str
+) -> xr.DataArray:
+    """Fit drift, or decay with depth, by the model of tissue and apply it, without scaling to 0…1."""
+    fitted = _fit_tissue(da, settings, agarose_mask, form, method)
+    return _applied(da, fitted, form)
+
+
+def _fit_tissue(
+    da: xr.DataArray, settings: Normalization, agarose_mask: Mask | str | None, form: Form, method: str
+) -> xr.Dataset:
+    settings, noise_mask = without_noise_mask(settings)
+    if "noise_floor" in da.coords and provenance.is_ours(da.coords["noise_floor"]):
+        # An earlier step took the floor off, on linear intensity.
+        settings = replace(settings, noise_floor=0.0, intensity="linear")
+    attached = attached_agarose(da) if agarose_mask is None else None
+    if attached is not None and bool(attached.any()):
+        agarose_mask = attached
+    correction = settings.tissue_drift
+    parameters = {
+        "agarose_mask": _named(agarose_mask),
+        **correction.parameters(),
+        "intensity": settings.intensity,
+        "section": settings.section,
+        **form.record(),
+    }
+    by_name = isinstance(agarose_mask, str)
+    return fit(
+        da,
+        [settings.mask(agarose_mask), Linearize(settings.intensity), correction],
+        Call(method, parameters),
+        section=settings.section,
+        agarose_mask=None if isinstance(agarose_mask, str) else agarose_mask,
+        noise_mask=noise_mask,
+        problems=[
+            *settings.problems(),
+            *(method_problems("agarose_mask", agarose_mask, "a bool mask, or ") if by_name else []),
+            *form.problems(da),
+        ],
+    )
 
 
 def scale_factors(da: xr.DataArray, correction: PercentileScale, *, section: str) -> xr.DataArray:

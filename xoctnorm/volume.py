@@ -12,6 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xoctnorm.agarose import AgaroseMask
+from xoctnorm.depths import depth_of_planes, position_of_planes
 from xoctnorm.sections import Sections, plane_dims
 from xoctnorm.statistics import Survey
 
@@ -146,6 +147,12 @@ class Volume(Planes):
         Certain agarose, where the user gave some.
     pixel_area
         Area of a pixel in units of the coordinates y and x.
+    units
+        Units of the values, where the user gave some.
+    depth, position
+        Coordinates of every plane with these names, where the user has them.
+    noise
+        True on voxels without signal, `(y, x)` or with the dims of `data`, where the user marked some.
     """
 
     sections: Sections = field(kw_only=True)
@@ -154,6 +161,20 @@ class Volume(Planes):
     tissue: xr.Variable | None = None
     seeds: AgaroseMask | None = None
     pixel_area: float = 1.0
+    units: str | None = None
+    depth: NDArray[np.float64] | None = None
+    position: NDArray[np.float64] | None = None
+    noise: xr.Variable | None = None
+
+    @property
+    def depths(self) -> NDArray[np.int64]:
+        """Depth of every plane below the cut, in planes."""
+        return depth_of_planes(self.sections, self.depth)
+
+    @property
+    def positions(self) -> NDArray[np.float64]:
+        """Position of every plane through the tissue, in planes."""
+        return position_of_planes(self.sections, self.position)
 
 
 def volume_dims(da: xr.DataArray, section: str) -> tuple[str, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
+
 import numpy as np
 import xarray as xr
 from numpy.typing import DTypeLike
@@ -10,7 +12,7 @@ from xoctnorm import recipes
 from xoctnorm.accessor.part import Part
 from xoctnorm.applying import Form, apply
 from xoctnorm.fitting import Mask
-from xoctnorm.recipes import Normalization
+from xoctnorm.settings import NoiseFloor, Normalization
 
 
 class WholeJob(Part):
@@ -20,10 +22,19 @@ class WholeJob(Part):
         self,
         *,
         agarose_mask: Mask | str | None = None,
+        drift: str | None = Normalization.drift,
+        flatten_depth: bool = Normalization.flatten_depth,
+        noise_floor: NoiseFloor = Normalization.noise_floor,
+        intensity: str = Normalization.intensity,
+        exclude: Sequence[Hashable] = Normalization.exclude,
+        reference_tissue: str = Normalization.reference_tissue,
+        max_depth_gain: float = Normalization.max_depth_gain,
+        first_depth: int | None = Normalization.first_depth,
+        blend: int = Normalization.blend,
+        floor: str | None = Normalization.floor,
         percentile_max: float = Normalization.percentile_max,
         smoothing_sigma: float = Normalization.smoothing_sigma,
         divisor_percentile: float = Normalization.divisor_percentile,
-        drift: str | None = Normalization.drift,
         smooth_sigma: float = Normalization.smooth_sigma,
         percentile: float = Normalization.percentile,
         min_scale: float = Normalization.min_scale,
@@ -65,10 +76,19 @@ class WholeJob(Part):
         True
         """
         settings = Normalization(
+            drift=drift,
+            flatten_depth=flatten_depth,
+            noise_floor=noise_floor,
+            intensity=intensity,
+            exclude=exclude,
+            reference_tissue=reference_tissue,
+            max_depth_gain=max_depth_gain,
+            first_depth=first_depth,
+            blend=blend,
+            floor=floor,
             percentile_max=percentile_max,
             smoothing_sigma=smoothing_sigma,
             divisor_percentile=divisor_percentile,
-            drift=drift,
             smooth_sigma=smooth_sigma,
             percentile=percentile,
             min_scale=min_scale,
@@ -124,10 +144,19 @@ class WholeJob(Part):
         self,
         *,
         agarose_mask: Mask | str | None = None,
+        drift: str | None = Normalization.drift,
+        flatten_depth: bool = Normalization.flatten_depth,
+        noise_floor: NoiseFloor = Normalization.noise_floor,
+        intensity: str = Normalization.intensity,
+        exclude: Sequence[Hashable] = Normalization.exclude,
+        reference_tissue: str = Normalization.reference_tissue,
+        max_depth_gain: float = Normalization.max_depth_gain,
+        first_depth: int | None = Normalization.first_depth,
+        blend: int = Normalization.blend,
+        floor: str | None = Normalization.floor,
         percentile_max: float = Normalization.percentile_max,
         smoothing_sigma: float = Normalization.smoothing_sigma,
         divisor_percentile: float = Normalization.divisor_percentile,
-        drift: str | None = Normalization.drift,
         smooth_sigma: float = Normalization.smooth_sigma,
         percentile: float = Normalization.percentile,
         min_scale: float = Normalization.min_scale,
@@ -225,10 +254,19 @@ class WholeJob(Part):
         (0.0, True)
         """
         settings = Normalization(
+            drift=drift,
+            flatten_depth=flatten_depth,
+            noise_floor=noise_floor,
+            intensity=intensity,
+            exclude=exclude,
+            reference_tissue=reference_tissue,
+            max_depth_gain=max_depth_gain,
+            first_depth=first_depth,
+            blend=blend,
+            floor=floor,
             percentile_max=percentile_max,
             smoothing_sigma=smoothing_sigma,
             divisor_percentile=divisor_percentile,
-            drift=drift,
             smooth_sigma=smooth_sigma,
             percentile=percentile,
             min_scale=min_scale,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
+
 import numpy as np
 import xarray as xr
 from numpy.typing import DTypeLike
@@ -11,6 +13,7 @@ from xoctnorm.accessor.part import Part
 from xoctnorm.applying import Form
 from xoctnorm.corrections import HistogramMatch, PercentileScale, ZProfile
 from xoctnorm.fitting import Mask
+from xoctnorm.settings import NoiseFloor, Normalization
 
 
 class SingleSteps(Part):
@@ -46,6 +49,13 @@ class SingleSteps(Part):
     def correct_drift(
         self,
         *,
+        method: str = "joint",
+        agarose_mask: Mask | str | None = None,
+        noise_floor: NoiseFloor = Normalization.noise_floor,
+        intensity: str = Normalization.intensity,
+        exclude: Sequence[Hashable] = Normalization.exclude,
+        first_depth: int | None = Normalization.first_depth,
+        blend: int = Normalization.blend,
         smooth_sigma: float = PercentileScale.smooth_sigma,
         percentile: float = PercentileScale.percentile,
         min_scale: float = PercentileScale.min_scale,
@@ -55,26 +65,105 @@ class SingleSteps(Part):
         dtype: DTypeLike = np.float32,
         attach: bool = True,
     ) -> xr.DataArray:
-        """Multiply every plane by the factor of its section, see `scale_factors`.
+        """Take out drift between sections: multiply every plane by its factor.
 
-        The parameters are those of `normalize`. As a single step it does not clip: a normalized volume can
-        exceed 1 until the end of a chain, where ``.clip(0, 1)`` gives what `normalize` gives. Reads the
-        volume twice to fit.
+        ``method="joint"``, ``"agarose"`` and ``"continuity"`` work on the raw volume: linear intensity, without the
+        noise floor, times the factor of the plane (gain of the section and jitter). `flatten_depth` goes on from there.
+        ``method="scale"`` works on a volume that is normalized already, see `scale_factors`, and alone uses
+        `smooth_sigma`, `percentile`, `min_scale` and `max_scale`. The parameters are those of `normalize`.
+
+        As a single step it does not clip: a normalized volume can exceed 1 until the end of a chain, where
+        ``.clip(0, 1)`` gives what `normalize` gives. Reads the volume three times to fit, twice for ``"scale"``.
 
         Returns
         -------
         xarray.DataArray
-            The corrected volume, with ``scale_factor`` attached.
+            The corrected volume, with ``scale_factor`` attached, and ``noise_floor`` where it was subtracted.
 
         Raises
         ------
         InputError
             See `normalize`.
+
+        Examples
+        --------
+        >>> from xoctnorm.phantom import make_phantom
+        >>> volume = make_phantom(shape=(64, 80), n_sections=4, planes_per_section=5)["volume"]
+        >>> even = volume.octnorm.correct_drift().octnorm.flatten_depth()
+        >>> even.scale_factor.dims, even.depth_gain.dims
+        (('z',), ('z',))
         """
+        if method != "scale":
+            settings = Normalization(
+                drift=method,
+                noise_floor=noise_floor,
+                intensity=intensity,
+                exclude=exclude,
+                first_depth=first_depth,
+                blend=blend,
+                strength=strength,
+                section=section,
+            )
+            return recipes.tissue_step(
+                self._volume, settings, agarose_mask, Form(dtype, attach), method="correct_drift"
+            )
         correction = PercentileScale(smooth_sigma, percentile, min_scale, max_scale, strength)
         return recipes.single_step(
             self._volume, correction, Form(dtype, attach), method="correct_drift", section=section
         )
+
+    def flatten_depth(
+        self,
+        *,
+        agarose_mask: Mask | str | None = None,
+        noise_floor: NoiseFloor = Normalization.noise_floor,
+        intensity: str = Normalization.intensity,
+        exclude: Sequence[Hashable] = Normalization.exclude,
+        reference_tissue: str = Normalization.reference_tissue,
+        max_depth_gain: float = Normalization.max_depth_gain,
+        first_depth: int | None = Normalization.first_depth,
+        blend: int = Normalization.blend,
+        section: str = "section",
+        dtype: DTypeLike = np.float32,
+        attach: bool = True,
+    ) -> xr.DataArray:
+        """Take out the decay with depth that all sections share, and leave gains of sections as they are.
+
+        Linear intensity, without the noise floor, is divided by the depth profile of the reference tissue: what pixels
+        that keep their class through a section show, at equal depth, over all sections. The first plane below a
+        cut has a value of its own; the rest is smooth. The gain is 1 at the brightest depth and at most
+        `max_depth_gain`. Depth is the place of a plane in its section, or the coordinate ``depth`` along z. The
+        parameters are those of `normalize`. After `correct_drift` it goes on from there. Reads the volume three
+        times to fit. Does not clip.
+
+        Returns
+        -------
+        xarray.DataArray
+            The corrected volume, with ``depth_gain`` and ``noise_floor`` attached.
+
+        Raises
+        ------
+        InputError
+            See `normalize`.
+
+        Warns
+        -----
+        OctnormWarning
+            With one section, whose decay can't be told from anatomy; where the gain ends at `max_depth_gain`.
+        """
+        settings = Normalization(
+            drift=None,
+            flatten_depth=True,
+            noise_floor=noise_floor,
+            intensity=intensity,
+            exclude=exclude,
+            reference_tissue=reference_tissue,
+            max_depth_gain=max_depth_gain,
+            first_depth=first_depth,
+            blend=blend,
+            section=section,
+        )
+        return recipes.tissue_step(self._volume, settings, agarose_mask, Form(dtype, attach), method="flatten_depth")
 
     def match_histograms(
         self,

@@ -4,7 +4,10 @@ from xoctnorm.corrections.agarose import METHODS, AutoMask, BorderMask, FoundMas
 from xoctnorm.corrections.background import Background
 from xoctnorm.corrections.base import Correction
 from xoctnorm.corrections.histogram import HistogramMatch
+from xoctnorm.corrections.intensity import Linearize
 from xoctnorm.corrections.scale import PercentileScale
+from xoctnorm.corrections.tissue_drift import TissueDrift
+from xoctnorm.corrections.unit_scale import UnitScale
 from xoctnorm.corrections.zprofile import ZProfile
 
 __all__ = [
@@ -17,8 +20,11 @@ __all__ = [
     "FoundMask",
     "GivenMask",
     "HistogramMatch",
+    "Linearize",
     "OtsuMask",
     "PercentileScale",
+    "TissueDrift",
+    "UnitScale",
     "ZProfile",
 ]
 
@@ -32,6 +38,9 @@ BY_NAME: dict[str, type[Correction]] = {
         Background,
         PercentileScale,
         HistogramMatch,
+        Linearize,
+        TissueDrift,
+        UnitScale,
         ZProfile,
     )
 }

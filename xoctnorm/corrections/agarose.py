@@ -140,6 +140,7 @@ class BorderMask(FoundMask):
     The parameters are those of `FoundMask`; parts below the area of 25 pixels are dropped by default.
     """
 
+    required: bool = True
     name: ClassVar[str] = "border_mask"
 
     def fit(self, volume: Volume) -> tuple[xr.Dataset, list[str]]:
@@ -148,6 +149,9 @@ class BorderMask(FoundMask):
         scale, seeds = Scale.of(means), self._seeds(volume, len(means))
         outlined = [outline(mean, scale, self.smoothing_sigma, seed) for mean, seed in zip(means, seeds, strict=True)]
         found = series_agarose(outlined, seeds)
+        if not self.required and (np.isnan(found.step) or all(how == ABSENT for how in found.origin)):
+            none = np.zeros((len(means), *means.shape[1:]), bool)
+            return xr.Dataset({"agarose_mask": self._variable(volume, none)}), ["no agarose is found in the volume"]
         if np.isnan(found.step) or all(how == ABSENT for how in found.origin):
             raise_problems(
                 "agarose mask",

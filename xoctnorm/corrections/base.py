@@ -15,7 +15,7 @@ class Correction:
 
     `fit` reads one volume and returns what it finds; `apply` appends what follows from that to the
     transfers of planes, which may be those of another volume and of several at once. `needs` names the
-    fitted variables that `apply` uses.
+    fitted variables that `apply` uses, where they are the same with all parameters.
     """
 
     name: ClassVar[str]
@@ -25,6 +25,10 @@ class Correction:
     def wants_section_means(self) -> bool:
         """Whether the first read has to take the mean projection of every section."""
         return False
+
+    def needed(self) -> tuple[str, ...]:
+        """Fitted variables that `apply` uses with these parameters."""
+        return self.needs
 
     def problems(self) -> list[str]:
         """Parameters out of their range, a sentence each."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -69,3 +71,17 @@ def multiply(plane: Plane, factor: Number) -> Plane:
 def clip_to_unit(plane: Plane) -> Plane:
     """Clip a plane to 0…1, in place."""
     return np.clip(plane, np.float32(0), np.float32(1), out=plane)
+
+
+def subtract_and_divide(plane: Plane, zero: Number, divisor: Number) -> Plane:
+    """Subtract one level and divide, in place."""
+    plane -= np.float32(zero)
+    plane /= np.float32(divisor)
+    return plane
+
+
+def subtract_and_multiply(plane: Plane, floor: Number, *factors: Number) -> Plane:
+    """Subtract the noise floor and multiply by all factors, in place."""
+    plane -= np.float32(floor)
+    plane *= np.float32(math.prod(float(factor) for factor in factors))
+    return plane

@@ -81,10 +81,9 @@ class ClassSummer:
             has = np.isfinite(values) & (values != 0)
             if not has.all():
                 values, tile = values[has], tile[has]
-            count = np.bincount(tile, minlength=_TILES**2).astype(float)
-            self._tiles.setdefault(key, []).append(
-                (self._z, slot, np.bincount(tile, values, minlength=_TILES**2), count)
-            )
+            count = np.bincount(tile, minlength=_TILES**2).astype(np.float64)
+            total = np.bincount(tile, values, minlength=_TILES**2).astype(np.float64)
+            self._tiles.setdefault(key, []).append((self._z, slot, total, count))
             if relative:
                 self._common[self._z, TISSUES.index(kind)] = self._shared[TISSUES.index(kind)]
 
@@ -194,15 +193,17 @@ class _TileSeries:
         n = np.maximum(self.count, 1)
         residual = self._residual()
         has = np.isfinite(residual)
-        weight = (has & (np.abs(np.where(has, residual, np.inf)) < _OUTLYING * np.sqrt(variance / n + _TEXTURE**2))).astype(
-            float
-        )
+        weight = (
+            has & (np.abs(np.where(has, residual, np.inf)) < _OUTLYING * np.sqrt(variance / n + _TEXTURE**2))
+        ).astype(float)
         few = weight.sum(axis=1) < 0.3 * has.sum(axis=1)
         weight[few] = has[few]
         mean, size = np.where(has, self.mean, 0), np.median(self.count, axis=0)
         level, tiles = self._shape()
         for _ in range(3):
-            tiles = (weight * self.count * mean).sum(0) / np.maximum((weight * self.count * level[:, None]).sum(0), 1e-300)
+            tiles = (weight * self.count * mean).sum(0) / np.maximum(
+                (weight * self.count * level[:, None]).sum(0), 1e-300
+            )
             tiles = np.where(tiles > 0, tiles, np.median(tiles))
             tiles /= (size * tiles).sum() / size.sum()
             level = (weight * self.count * mean).sum(1) / (weight * self.count * tiles).sum(1)

@@ -65,8 +65,7 @@ class SectionEnds:
     def means(self) -> Image:
         """Means `(section, end, y, x)`; NaN where there is no data."""
         with np.errstate(invalid="ignore"):
-            means: Image = self._sums / self._counts
-        return means
+            return np.divide(self._sums, self._counts, dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,8 @@ def classify(ends: Image, agarose: Bool, follows: Bool) -> TissueClasses:
     levels, contrast = _levels(logs, inner)
     out = np.full(ends.shape, NONE, np.int8)
     for s, log in enumerate(logs):
-        out[s, 0] = _paint(log, inner[s], agarose[s], *levels[s], contrast)
+        dark, bright = levels[s].tolist()
+        out[s, 0] = _paint(log, inner[s], agarose[s], dark, bright, contrast)
     for s in range(len(ends)):
         out[s, 1] = out[s + 1, 0] if follows[s] else _last(ends[s], out[s, 0], inner[s], agarose[s], contrast, sigma)
     return TissueClasses(out, contrast, sigma)
@@ -126,7 +126,7 @@ def _smoothing(images: Image) -> float:
     return float(np.clip(noise / (_NOISE * np.sqrt(4 * np.pi)), least, most))
 
 
-def _log(image: Image) -> Image:
+def _log(image: NDArray[np.floating]) -> Image:
     """Log of an image; what is not positive becomes as dark as anything may be."""
     positive = image[image > 0]
     least = 1e-3 * float(np.median(positive)) if positive.size else 1.0

@@ -48,8 +48,12 @@ class Drift:
         Reduced χ² of agarose against tissue, and of everything.
     agarose_steps
         Standard deviation of the log level of agarose about what tissue says.
+    agarose_excess
+        Standard errors by which agarose is above the floor.
     floor_identified
         Whether the standard error of the floor is below a fifth of the signal of agarose.
+    agarose_rejected
+        Whether there is agarose that is not used in any section, though it would be needed.
     """
 
     log_gain: Series
@@ -66,6 +70,7 @@ class Drift:
     agarose_excess: float
     chi2: float
     floor_identified: bool
+    agarose_rejected: bool
 
 
 def estimate(
@@ -134,7 +139,8 @@ def _drift(
     profile_own = np.stack([np.diag(_centred(cov)) for cov in found.profile_cov])
     # Jitter that is common to one depth of all sections can't be told from the profile.
     hidden = spreads.jitter**2 / n
-    agarose_level = np.nanmedian(_agarose_means(model.sums, model.planes, floor)) if tied.any() else np.nan
+    levels = _agarose_means(model.sums, model.planes, floor)
+    agarose_level = float(np.nanmedian(levels)) if np.isfinite(levels).any() else np.nan
     return Drift(
         log_gain=found.gain + shift,
         gain_error=np.sqrt(np.maximum(own, 1e-10) * grow + by_floor**2),
@@ -150,6 +156,7 @@ def _drift(
         agarose_excess=agarose[2],
         chi2=found.chi2,
         floor_identified=bool(error <= 0.2 * agarose_level),
+        agarose_rejected=bool(np.isfinite(agarose[0]) and not tied.any() and method != "continuity"),
     )
 
 
@@ -161,7 +168,7 @@ def _floor(
     if tied.any():
         return floor_by_cuts(model, spreads, tied)
     if np.isfinite(model.sums.mean[:, AGAROSE]).any():
-        return floor_by_jitter(model.sums, model.planes)
+        return floor_by_jitter(model.sums, model.planes, spreads)
     return 0.0, 0.2887 * highest_floor(model.sums)
 
 

@@ -29,6 +29,7 @@ _LEAST_ERROR = 2e-4  # of a log mean
 _FIRM = 1e-5  # how firmly the mean of gains, and of profiles, is held at 0
 _LOOSE = 1e3
 _GAIN_WALK = 1.0  # gains of neighbouring sections differ by no more than a few such: it only bridges what nothing tells
+_NOTHING = np.zeros(0)
 _KIND = np.array([kind for kind, _ in SLOTS])
 _SET = np.array([relative for _, relative in SLOTS])
 
@@ -82,15 +83,18 @@ class Planes:
         rows = np.arange(self.n_sections)
         first = np.array([self.position[self.section == s].min() for s in rows])
         last = np.array([self.position[self.section == s].max() for s in rows])
-        return (last + np.append(first[1:], last[-1] + 1)) / 2
+        cuts: Series = (last + np.append(first[1:], last[-1] + 1)) / 2
+        return cuts
 
 
 @dataclass(frozen=True)
 class Solution:
-    """Estimates at one noise floor.
+    """Estimates at one noise floor; the objective alone where no more was asked for.
 
     Attributes
     ----------
+    objective
+        −2 log restricted likelihood, up to a constant.
     gain, gain_cov
         Log gain of sections, mean 0, and its covariance.
     profile, profile_cov
@@ -99,25 +103,23 @@ class Solution:
         Log jitter of planes, shrunk, and its error variance.
     medium, medium_cov
         Log level of agarose of every section, NaN where there is none, and the covariance of those that are known.
-    objective
-        −2 log restricted likelihood, up to a constant.
-    chi2
-        Reduced χ² of all observations.
     residual
         Of every observation, jitter taken off, `(plane, slot)`; NaN where there is none.
+    chi2
+        Reduced χ² of all observations.
     """
 
-    gain: Series
-    gain_cov: Series
-    profile: Series
-    profile_cov: Series
-    jitter: Series
-    jitter_var: Series
-    medium: Series
-    medium_cov: Series
     objective: float
-    chi2: float
-    residual: Series
+    gain: Series = _NOTHING
+    gain_cov: Series = _NOTHING
+    profile: Series = _NOTHING
+    profile_cov: Series = _NOTHING
+    jitter: Series = _NOTHING
+    jitter_var: Series = _NOTHING
+    medium: Series = _NOTHING
+    medium_cov: Series = _NOTHING
+    residual: Series = _NOTHING
+    chi2: float = np.nan
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,8 @@ class DriftModel:
     @cached_property
     def set_section(self) -> Index:
         """Section of the set behind every observation."""
-        return self.planes.section[:, None] + _SET
+        rows: Index = self.planes.section[:, None] + _SET
+        return rows
 
     @cached_property
     def _start(self) -> dict[str, int]:
@@ -186,7 +189,9 @@ class DriftModel:
         blocks.append(_differences(at["end"], at["gain"], n, (1.0, -1.0), _GAIN_WALK))
         for kind in range(_N_CLASSES):
             start = at["profile"] + kind * n_depths
-            blocks.append(_rows(at["end"], start + np.arange(n_depths)[None], np.full((1, n_depths), 1 / n_depths / _FIRM)))
+            blocks.append(
+                _rows(at["end"], start + np.arange(n_depths)[None], np.full((1, n_depths), 1 / n_depths / _FIRM))
+            )
             blocks.append(_differences(at["end"], start + 1, n_depths - 1, (-1.0, 3.0, -3.0, 1.0), spreads.profile))
             blocks.append(_differences(at["end"], start, n_depths, (1.0,), 100.0))
         blocks.append(_differences(at["end"], at["slope"], 2 * n, (1.0,), spreads.slope))
@@ -216,7 +221,9 @@ class DriftModel:
         c[:, slots, slots] = np.where(known, c[:, slots, slots], 1)
         return c
 
-    def solve(self, floor: float | Series, spreads: Spreads, tied: NDArray[np.bool_], *, whole: bool = True) -> Solution:
+    def solve(
+        self, floor: float | Series, spreads: Spreads, tied: NDArray[np.bool_], *, whole: bool = True
+    ) -> Solution:
         """Estimate everything at a noise floor; with `whole=False` the objective alone is right, and it is quicker."""
         known, n = self.known, self.planes.n_sections
         mean = np.where(known, self.sums.mean, 1.0)
@@ -245,8 +252,7 @@ class DriftModel:
         log_det += 2 * 2 * n * float(np.log(spreads.slope)) + 2 * int(tied.sum()) * float(np.log(spreads.agarose))
         objective = misfit + log_det + log_normal
         if not whole:
-            empty = np.zeros(0)
-            return Solution(*[empty] * 8, objective, np.nan, empty)
+            return Solution(objective=objective)
         cov = linalg.cho_solve(factor, np.eye(len(scale))) * np.outer(scale, scale)
         left = np.where(known, left.reshape(known.shape), 0)
         jitter, jitter_var, residual = _split_jitter(left, own, known, spreads.jitter)
@@ -254,7 +260,14 @@ class DriftModel:
         return self._solution(u, cov, jitter, jitter_var, residual, objective, misfit / free)
 
     def _solution(
-        self, u: Series, cov: Series, jitter: Series, jitter_var: Series, residual: Series, objective: float, chi2: float
+        self,
+        u: Series,
+        cov: Series,
+        jitter: Series,
+        jitter_var: Series,
+        residual: Series,
+        objective: float,
+        chi2: float,
     ) -> Solution:
         at, n, n_depths = self._start, self.planes.n_sections, self.planes.n_depths
         has = np.isin(np.arange(n), self.planes.section[self.known[:, 0]])

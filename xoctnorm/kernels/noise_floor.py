@@ -14,6 +14,7 @@ from xoctnorm.kernels.drift_model import DriftModel, Planes, Spreads
 Series = NDArray[np.float64]
 
 _FLAT = 0.2887  # standard deviation of what may be anything from 0 to 1
+_OPTIMISM = 2.0  # jitter that is not normal, anatomy that is not smooth: on phantoms errors are twice the curvature's
 _OWN = slice(0, 3)  # slots of the sets of the plane's own section
 _GOLDEN = 0.5 * (5**0.5 - 1)
 
@@ -41,30 +42,36 @@ def floor_by_cuts(model: DriftModel, spreads: Spreads, tied: NDArray[np.bool_]) 
     return _least(cost, highest_floor(model.sums))
 
 
-def floor_by_jitter(sums: ClassSums, planes: Planes) -> tuple[float, float]:
+def floor_by_jitter(sums: ClassSums, planes: Planes, spreads: Spreads) -> tuple[float, float]:
     """Floor at which agarose and tissue agree on the jitter of planes, and its standard error.
 
-    It needs no level of agarose that is common to sections: what is slow in a section, and what is common to a
-    depth, is taken off before the two are compared.
+    It needs no level of agarose that is common to sections: the line along every section, and what is common to
+    a depth, are taken off before the classes are compared.
     """
-    top = highest_floor(sums)
-    rows = [(z, slot) for z in range(len(sums.mean)) for slot in (1, 2) if np.isfinite(sums.mean[z, [0, slot]]).all()]
-    if len(rows) < 3 * planes.n_depths:
+    top, mean = highest_floor(sums), sums.mean[:, _OWN]
+    known = np.isfinite(mean)
+    known &= known[:, :1] & (known.sum(axis=1) > 1)[:, None]
+    if known.any(axis=1).sum() < 3 * planes.n_depths or planes.n_depths < 4:
         return unknown_floor(top)
-    z, slot = np.array(rows).T
-    agarose, tissue = sums.mean[z, 0], sums.mean[z, slot]
-    noise = sums.variance[0] / sums.count[z, 0], sums.variance[slot] / sums.count[z, slot]
-    group = planes.section[z] * 2 + slot - 1
-    depth = planes.depth[z] * 2 + slot - 1
+    noise = sums.variance / np.maximum(sums.count[:, _OWN], 1)
+    tissue = np.array([0, 1, 1]) * spreads.anatomy**2
 
     def cost(floor: float) -> float:
-        signal = [np.maximum(part - floor, 1e-3 * part) for part in (agarose, tissue)]
-        away = np.log(signal[0]) - np.log(signal[1])
-        variance = noise[0] * (agarose / signal[0]) ** 2 + noise[1] * (tissue / signal[1]) ** 2 + 2 * 0.002**2
-        away = _without_means(away, planes.position[z], group, depth)
-        return float(np.sum(away**2 / variance + np.log(variance)))
+        signal = np.where(known, np.maximum(mean - floor, 1e-3 * mean), 1.0)
+        logs = np.log(signal)
+        weight = np.where(known, 1 / (noise * (np.where(known, mean, 1) / signal) ** 2 + tissue + 1e-7), 0.0)
+        for column, here, w in zip(logs.T, known.T, weight.T, strict=True):
+            column[here] = _without_means(
+                column[here], w[here], planes.position[here], planes.section[here], planes.depth[here]
+            )
+        total = weight.sum(axis=1)
+        shared = spreads.jitter**2 / (1 + spreads.jitter**2 * total)
+        misfit = np.sum(weight * logs**2) - np.sum(shared * np.sum(weight * logs, axis=1) ** 2)
+        log_det = np.sum(np.log(1 + spreads.jitter**2 * total)) - np.sum(np.log(weight[known]))
+        return float(misfit + log_det + 2 * np.sum(np.log(signal[known])))
 
-    return _least(cost, top)
+    floor, error = _least(cost, top)
+    return floor, min(_OPTIMISM * error, _FLAT * top)
 
 
 def unknown_floor(top: float) -> tuple[float, float]:
@@ -72,18 +79,19 @@ def unknown_floor(top: float) -> tuple[float, float]:
     return 0.5 * top, _FLAT * top
 
 
-def _without_means(values: Series, position: Series, group: NDArray[np.int64], depth: NDArray[np.int64]) -> Series:
-    """Take off the line of every section and the mean of every depth."""
+def _without_means(
+    values: Series, weight: Series, position: Series, section: NDArray[np.int64], depth: NDArray[np.int64]
+) -> Series:
+    """Take off the line along every section and the mean of every depth."""
     out = values.copy()
-    for _ in range(3):
-        for g in np.unique(group):
-            here = group == g
-            if here.sum() > 2:
-                out[here] -= np.polyval(np.polyfit(position[here], out[here], 1), position[here])
-            else:
-                out[here] = 0
+    for _ in range(4):
+        for s in np.unique(section):
+            here = section == s
+            line = np.polyfit(position[here], out[here], min(1, here.sum() - 1), w=np.sqrt(weight[here]))
+            out[here] -= np.polyval(line, position[here])
         for d in np.unique(depth):
-            out[depth == d] -= out[depth == d].mean()
+            here = depth == d
+            out[here] -= np.average(out[here], weights=weight[here])
     return out
 
 
@@ -122,7 +130,8 @@ def jackknife_error(model: DriftModel, spreads: Spreads, tied: NDArray[np.bool_]
         left_out = np.where(model.planes.section[:, None] == s, 100.0, np.broadcast_to(model.doubt, model.known.shape))
         without = model.doubted(left_out)
         costs = [
-            without.solve(x, spreads, tied, whole=False).objective - without.solve(x, spreads, free, whole=False).objective
+            without.solve(x, spreads, tied, whole=False).objective
+            - without.solve(x, spreads, free, whole=False).objective
             for x in (low, middle, high)
         ]
         curvature = costs[0] - 2 * costs[1] + costs[2]

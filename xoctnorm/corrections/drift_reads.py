@@ -1,0 +1,155 @@
+"""The two reads behind the drift model: from a volume to the sums that the model knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xoctnorm.depths import partial_first_section
+from xoctnorm.errors import raise_problems
+from xoctnorm.kernels.class_sums import ClassSummer, ClassSums
+from xoctnorm.kernels.classes import SectionEnds, TissueClasses, classify
+from xoctnorm.kernels.drift_model import Planes as Layout
+from xoctnorm.volume import Plane, Planes, Volume
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What two reads tell, and of which planes.
+
+    Attributes
+    ----------
+    sums, layout
+        Of the planes that are used, with sections that are used numbered anew.
+    classes
+        Of the sections that are used.
+    used
+        Whether a plane of the volume is used.
+    kept
+        Sections of the volume that are used.
+    depth, section_index
+        Of all planes.
+    section_position
+        Of all sections, in sections.
+    blend_weight
+        Share of its own section in every plane.
+    partial
+        Planes that the first section lacks.
+    masked_mean
+        Mean linear intensity over the voxels without signal that the user marked; NaN without a mask.
+    """
+
+    sums: ClassSums
+    layout: Layout
+    classes: TissueClasses
+    used: NDArray[np.bool_]
+    kept: NDArray[np.int64]
+    depth: NDArray[np.int64]
+    section_index: NDArray[np.int64]
+    section_position: NDArray[np.int64]
+    blend_weight: NDArray[np.float64]
+    partial: int
+    masked_mean: float
+    notes: tuple[str, ...]
+
+
+def observe(volume: Volume, exclude: Sequence[Any], blend: int, first_depth: int | None) -> Observed:
+    """Read a volume twice; sections that are excluded, and blended planes, take no part."""
+    sections = volume.sections
+    index, number = sections.index, np.arange(len(sections.index)) - sections.first_plane[sections.index]
+    depth, partial, notes = _depths(volume, first_depth)
+    weight = np.where((index > 0) & (number < blend), (number + 1) / (blend + 1), 1.0)
+    excluded = np.array([str(label) in {str(out) for out in exclude} for label in sections.labels])
+    used = ~excluded[index] & (weight == 1)
+    kept = np.unique(index[used])
+    if not kept.size:
+        raise_problems(
+            "blend",
+            [f"blend={blend}: no plane is left that is not blended; sections have {sections.n_planes.max()} planes"],
+        )
+    row = np.searchsorted(kept, index)[used]
+    layout = Layout(row, depth[used], volume.positions[used])
+    # The next section continues this one where none is missing between them.
+    follows = np.append(np.abs(np.diff(sections.position[kept])) == 1, False)
+    ends, masked_mean = _read_ends(volume, used, row)
+    assert volume.agarose is not None
+    agarose = np.array(volume.agarose.of_sections())[kept]
+    classes = classify(ends.means(), agarose, follows)
+    summer = ClassSummer(classes, row)
+    for plane in _used(volume, used):
+        summer.add(plane)
+    return Observed(
+        summer.sums(),
+        layout,
+        classes,
+        used,
+        kept,
+        depth,
+        index,
+        _rising(sections.position),
+        weight,
+        partial,
+        masked_mean,
+        notes,
+    )
+
+
+def _rising(position: NDArray[np.int64]) -> NDArray[np.int64]:
+    return position if position[-1] >= position[0] else -position
+
+
+def _depths(volume: Volume, first_depth: int | None) -> tuple[NDArray[np.int64], int, tuple[str, ...]]:
+    """Depth of every plane, planes that the first section lacks, and what to say of it."""
+    depth, first = volume.depths.copy(), volume.sections.index == 0
+    if first_depth is not None:
+        depth[first] += first_depth - depth[first].min()
+        return depth, 0, ()
+    partial = 0 if volume.depth is not None else partial_first_section(depth, volume.sections)
+    depth[first] += partial
+    if not partial:
+        return depth, 0, ()
+    return (
+        depth,
+        partial,
+        (
+            f"section {volume.sections.labels[0]} has {partial} planes less than others: it is taken for the lower "
+            f"part of a section, its first plane {partial} planes below a cut; say first_depth= where that is wrong",
+        ),
+    )
+
+
+def _used(volume: Volume, used: NDArray[np.bool_]) -> Iterator[Plane]:
+    return (plane for plane, use in zip(volume.planes(), used, strict=True) if use)
+
+
+def _read_ends(volume: Volume, used: NDArray[np.bool_], row: NDArray[np.int64]) -> tuple[SectionEnds, float]:
+    """Ends of the sections, and the mean over voxels without signal; one read."""
+    n_y, n_x = volume.data.shape[-2:]
+    ends = SectionEnds((n_y, n_x), np.bincount(row))
+    total, count, at = 0.0, 0, 0
+    number = np.arange(len(row)) - np.searchsorted(row, row)
+    noise = _noise_masks(volume)
+    for plane, use in zip(volume.planes(), used, strict=True):
+        if noise is not None:
+            values = plane[next(noise)]
+            values = values[np.isfinite(values)]
+            total, count = total + float(values.sum(dtype=np.float64)), count + values.size
+        if use:
+            ends.add(plane, int(row[at]), int(number[at]))
+            at += 1
+    if noise is not None and not count:
+        raise_problems("noise_floor", ["noise_floor is a mask without voxels that have data: mark some without signal"])
+    return ends, total / count if count else np.nan
+
+
+def _noise_masks(volume: Volume) -> Iterator[NDArray[np.bool_]] | None:
+    if volume.noise is None:
+        return None
+    if volume.noise.ndim == 2:
+        mask = np.asarray(volume.noise.data, bool)
+        return (mask for _ in volume.sections.index)
+    return (plane.astype(bool) for plane in Planes(volume.noise).raw_planes())

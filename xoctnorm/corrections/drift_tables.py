@@ -1,0 +1,242 @@
+"""From the estimates of the drift model to numbers for every plane and section, and what to say of them."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from xoctnorm.agarose import SECTIONS
+from xoctnorm.corrections.drift_reads import Observed
+from xoctnorm.errors import listed
+from xoctnorm.kernels.classes import BRIGHT, DARK
+from xoctnorm.kernels.drift import Drift
+from xoctnorm.volume import Volume
+
+Numbers = NDArray[np.float64]
+
+CLASS_NAMES = ("agarose", "dark", "bright")
+_DARK_SHARE = 0.25  # of the tissue: a darker class with less is a corner or a rim
+_UNSURE = 0.1  # standard error of a log gain beyond which it rests on the neighbours
+
+
+@dataclass(frozen=True)
+class PlaneNumbers:
+    """Estimates for every plane and section of the volume.
+
+    Attributes
+    ----------
+    log_gain, log_jitter, factor_error
+        Of every plane; the error is that of their sum.
+    section_gain, section_gain_error, agarose_weight
+        Of every section.
+    depth_gain
+        Of every plane.
+    noise_floor, noise_floor_error
+        One number, or one for every plane.
+    profile, profile_error
+        Depth profile of every class, brightest depth 1, and its relative error, `(class, depth)`.
+    flags
+        Of every section.
+    decisions, remarks
+        For the record; for the user.
+    """
+
+    log_gain: Numbers
+    log_jitter: Numbers
+    factor_error: Numbers
+    section_gain: Numbers
+    section_gain_error: Numbers
+    agarose_weight: Numbers
+    depth_gain: Numbers
+    noise_floor: float | Numbers
+    noise_floor_error: float
+    profile: Numbers
+    profile_error: Numbers
+    flags: list[list[str]]
+    decisions: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+    def notes(self, labels: Sequence[Hashable], *, depth: bool, gains: bool) -> list[str]:
+        """What the user should know, flags of sections included."""
+        said = {
+            "bridged": "nothing tells the gain for sure, so it rests on the sections around it" if gains else None,
+            "few_voxels": "no tissue keeps its class through the section" if gains else None,
+            "clamped": "the depth gain ends at max_depth_gain" if depth else None,
+        }
+        notes = list(self.remarks)
+        for flag, text in said.items():
+            having = [label for label, flags in zip(labels, self.flags, strict=True) if flag in flags]
+            if having and text is not None:
+                notes.append(f"section {listed(having)}: {text}")
+        return notes
+
+
+def leave_alone(observed: Observed, floor: float | Numbers) -> PlaneNumbers:
+    """Numbers that change nothing but the floor."""
+    nothing, n = np.zeros(len(observed.used)), _n_sections(observed)
+    profile = np.ones((len(CLASS_NAMES), observed.depth.max() + 1))
+    return PlaneNumbers(
+        log_gain=nothing,
+        log_jitter=nothing,
+        factor_error=nothing,
+        section_gain=np.ones(n),
+        section_gain_error=np.full(n, np.nan),
+        agarose_weight=np.zeros(n),
+        depth_gain=np.ones(len(observed.used)),
+        noise_floor=_everywhere(floor, observed),
+        noise_floor_error=np.nan,
+        profile=profile,
+        profile_error=np.full_like(profile, np.nan),
+        flags=[["few_voxels"] for _ in range(n)],
+    )
+
+
+def planes_of(observed: Observed, drift: Drift, reference: str, max_depth_gain: float) -> PlaneNumbers:
+    """Spread estimates over all planes and sections, also over those that took no part."""
+    n, kept, used = _n_sections(observed), observed.kept, observed.used
+    index = observed.section_index
+    log_gain = np.interp(observed.section_position, observed.section_position[kept], drift.log_gain)
+    error = np.full(n, np.inf)
+    error[kept] = drift.gain_error
+    log_jitter, jitter_error = np.zeros(len(used)), np.full(len(used), float(np.median(drift.jitter_error)))
+    log_jitter[used], jitter_error[used] = drift.log_jitter, drift.jitter_error
+    flags, decisions, remarks = _judge(observed, drift, error)
+    error = np.where(np.isfinite(error), error, np.nanmax(np.append(drift.gain_error, log_gain.std())))
+    weight = np.zeros(n)
+    weight[kept] = drift.agarose_weight
+
+    profile = np.exp(drift.profile - drift.profile.max(axis=1, keepdims=True))
+    kind, share = _reference(observed, reference)
+    decisions.append(
+        f"depth profile of the {CLASS_NAMES[kind]}er tissue, {share:.0%} of the tissue that keeps its class"
+    )
+    blended, response = _blended(observed, log_gain, profile[kind])
+    depth_gain = np.ones(len(used))
+    if len(kept) > 1 and profile.shape[1] > 1:
+        depth_gain = 1 / response
+    elif len(kept) == 1:
+        remarks.append(
+            "one section: its decay with depth can't be told from anatomy, so gains, jitter and depth are left alone"
+        )
+        blended, log_jitter, log_gain = np.zeros(len(used)), np.zeros(len(used)), np.zeros(n)
+    clamped = depth_gain > max_depth_gain
+    for s in np.unique(index[clamped]):
+        flags[s].append("clamped")
+    return PlaneNumbers(
+        log_gain=blended,
+        log_jitter=log_jitter,
+        factor_error=np.hypot(error[index], jitter_error),
+        section_gain=np.exp(log_gain),
+        section_gain_error=np.exp(log_gain) * error,
+        agarose_weight=weight,
+        depth_gain=np.minimum(depth_gain, max_depth_gain),
+        noise_floor=_everywhere(drift.noise_floor, observed),
+        noise_floor_error=drift.floor_error,
+        profile=profile,
+        profile_error=drift.profile_error,
+        flags=flags,
+        decisions=decisions,
+        remarks=remarks,
+    )
+
+
+def tables(numbers: PlaneNumbers, observed: Observed, volume: Volume) -> xr.Dataset:
+    """Everything but what acts on planes, as variables."""
+    floor = np.asarray(numbers.noise_floor, np.float32)
+    return xr.Dataset(
+        {
+            "noise_floor": volume.per_plane(floor) if floor.ndim else ((), floor),
+            "noise_floor_se": ((), np.float32(numbers.noise_floor_error)),
+            "section_gain": (SECTIONS, numbers.section_gain),
+            "section_gain_se": (SECTIONS, numbers.section_gain_error),
+            "agarose_weight": (SECTIONS, numbers.agarose_weight),
+            "section_flags": (SECTIONS, np.array([" ".join(flags) for flags in numbers.flags])),
+            "depth_profile": (("tissue", "plane_depth"), numbers.profile),
+            "depth_profile_se": (("tissue", "plane_depth"), numbers.profile * numbers.profile_error),
+            "depth_below_cut": volume.per_plane(observed.depth),
+        },
+        coords={
+            "tissue": ("tissue", np.array(CLASS_NAMES)),
+            "plane_depth": ("plane_depth", np.arange(observed.depth.max() + 1)),
+        },
+    )
+
+
+def _n_sections(observed: Observed) -> int:
+    return len(observed.section_position)
+
+
+def _everywhere(floor: float | Numbers, observed: Observed) -> float | Numbers:
+    """A floor of the planes that were used, for all planes: that of the nearest one that was used."""
+    if np.ndim(floor) == 0:
+        return float(floor)
+    used = np.flatnonzero(observed.used)
+    return np.interp(np.arange(len(observed.used)), used, floor)
+
+
+def _reference(observed: Observed, wanted: str) -> tuple[int, float]:
+    """The class whose profile is divided out, and its share of the tissue that keeps its class."""
+    counts = [float(observed.sums.count[:, kind].sum()) for kind in (DARK, BRIGHT)]
+    shares = np.array(counts) / max(sum(counts), 1)
+    if wanted == "auto":
+        kind = DARK if shares[0] >= _DARK_SHARE else BRIGHT
+    else:
+        kind = {"dark": DARK, "bright": BRIGHT}[wanted]
+        if shares[kind - 1] == 0:
+            kind = BRIGHT if kind == DARK else DARK
+    return kind, float(shares[kind - 1])
+
+
+def _blended(observed: Observed, log_gain: Numbers, profile: Numbers) -> tuple[Numbers, Numbers]:
+    """Log gain of every plane, and response to its depth, where planes blend two sections."""
+    index, weight, depth = observed.section_index, observed.blend_weight, observed.depth
+    gain, before = np.exp(log_gain[index]), np.exp(log_gain[np.maximum(index - 1, 0)])
+    both = weight * gain + (1 - weight) * before
+    # The section before shows the same position that much deeper.
+    deepest = np.array([depth[index == s].max() for s in range(_n_sections(observed))])
+    number = depth - np.array([depth[index == s].min() for s in range(_n_sections(observed))])[index]
+    deeper = np.minimum(deepest[np.maximum(index - 1, 0)] + 1 + number, len(profile) - 1)
+    response = (weight * gain * profile[depth] + (1 - weight) * before * profile[deeper]) / both
+    return np.log(both), response
+
+
+def _judge(observed: Observed, drift: Drift, error: Numbers) -> tuple[list[list[str]], list[str], list[str]]:
+    """Flags of sections, decisions for the record and remarks for the user."""
+    n, kept = _n_sections(observed), observed.kept
+    flags: list[list[str]] = [[] for _ in range(n)]
+    if observed.partial:
+        flags[0].append("partial_section")
+    seen = np.isfinite(observed.sums.mean)
+    for row, s in enumerate(kept):
+        here = observed.layout.section == row
+        if seen[here, 0].any() and drift.agarose_weight[row] == 0:
+            flags[s].append("agarose_not_a_reference")
+        if not seen[here][:, 1:].any():
+            flags[s].append("few_voxels")
+    for s in np.flatnonzero(error > _UNSURE):
+        flags[s].append("bridged")
+    n_used = int(drift.agarose_weight.sum())
+    decisions = [
+        f"agarose against tissue: steps of {drift.agarose_steps:.1%}, reduced chi2 {drift.agarose_chi2:.2f}, "
+        f"{drift.agarose_excess:.1f} standard errors above the noise floor; it counts in {n_used} of "
+        f"{len(kept)} sections"
+    ]
+    remarks = []
+    if seen[:, 0].any() and not drift.floor_identified:
+        remarks.append(
+            f"the noise floor is {np.mean(drift.noise_floor):.4g} ± {drift.floor_error:.2g}, which is not known well "
+            "against the brightness of agarose: ratios of tissues may be off; pass noise_floor= where it is known"
+        )
+        for flagged in flags:
+            flagged.append("floor_unidentified")
+    if drift.agarose_rejected:
+        remarks.append(
+            f"agarose is not used as a reference between sections: it steps by {drift.agarose_steps:.1%} against "
+            f"tissue (reduced chi2 {drift.agarose_chi2:.1f}) and lies {drift.agarose_excess:.1f} standard errors above "
+            "the noise floor"
+        )
+    return flags, decisions, remarks

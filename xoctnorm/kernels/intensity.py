@@ -1,0 +1,69 @@
+"""The scale that intensities are stored on, and the way back to linear intensity."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Plane = NDArray[np.float32]
+
+SCALES = ("linear", "amplitude", "db")
+"""What a volume may hold: linear intensity, its square root, or 10 · log10 of it. The index is the code."""
+
+_TILES = 8  # along y and x
+_FEWEST = 50  # pixels of agarose in a tile
+_SURE = 0.25  # standard error of the slope beyond which nothing is told
+_DB_BELOW, _LINEAR_ABOVE = 0.3, 0.6  # the slope is 0 in decibels, and 1 on linear intensity and amplitude
+
+
+def linearize(plane: Plane, code: int) -> Plane:
+    """Linear intensity of a plane, in place, from the scale with this index in `SCALES`."""
+    if SCALES[int(code)] == "amplitude":
+        return np.multiply(plane, plane, out=plane)
+    if SCALES[int(code)] == "db":
+        plane *= np.float32(np.log(10) / 10)
+        return np.exp(plane, out=plane)
+    return plane
+
+
+def spread_slope(planes: Iterable[tuple[Plane, NDArray[np.bool_]]]) -> tuple[float, float]:
+    """Slope of log spread on log mean over tiles of agarose, and its standard error; NaN where nothing tells it.
+
+    Speckle is multiplicative: its spread follows the mean on linear intensity and on amplitude, and does not in
+    decibels, where means may even be negative: the slope is then 0.
+    """
+    means, spreads = [], []
+    for plane, agarose in planes:
+        rows, columns = (np.array_split(np.arange(n), min(n, _TILES)) for n in plane.shape)
+        for row in rows:
+            for column in columns:
+                tile = np.ix_(row, column)
+                values = plane[tile][agarose[tile]]
+                values = values[np.isfinite(values) & (values != 0)].astype(np.float64)
+                if values.size >= _FEWEST:
+                    means.append(values.mean())
+                    spreads.append(1.4826 * np.median(np.abs(values - np.median(values))))
+    mean, spread = np.array(means), np.array(spreads)
+    if mean.size < 8:
+        return np.nan, np.nan
+    if np.mean(mean <= 0) > 0.05:
+        return 0.0, 0.0
+    known = (mean > 0) & (spread > 0)
+    x, y = np.log(mean[known]), np.log(spread[known])
+    if known.sum() < 8 or np.ptp(x) == 0:
+        return np.nan, np.nan
+    x = x - x.mean()
+    slope = float(np.sum(x * y) / np.sum(x**2))
+    residual = y - y.mean() - slope * x
+    return slope, float(np.sqrt(np.sum(residual**2) / (len(x) - 2) / np.sum(x**2)))
+
+
+def scale_of_slope(slope: float, error: float) -> str | None:
+    """The scale that a slope of spread on mean tells; None where it tells none."""
+    if not error <= _SURE:
+        return None
+    if slope < _DB_BELOW:
+        return "db"
+    return "linear" if slope > _LINEAR_ABOVE else None
