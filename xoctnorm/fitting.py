@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from xoctnorm import provenance
 from xoctnorm.agarose import AgaroseMask, labelled_agarose
 from xoctnorm.checks import coverage_problems, mask_problems, volume_problems
-from xoctnorm.corrections import Correction, HistogramMatch, PercentileScale
+from xoctnorm.corrections import Correction, HistogramMatch, PercentileScale, QuantileMatch
 from xoctnorm.errors import InputError, collecting, raise_problems, warn
 from xoctnorm.kernels.digest import MODULUS
 from xoctnorm.metadata import RESERVED, describe
@@ -24,6 +24,7 @@ from xoctnorm.volume import Planes, Volume, extra_dims, volume_dims
 
 Mask = xr.DataArray | NDArray[np.bool_]
 
+_STRUCTURE = ("bin_center", "quantile_level", "section_index")  # the same for all volumes
 _ONE_SECTION = Sections((0,), np.zeros(1, np.int64), np.zeros(1, np.int64))  # where those of the volume are wrong
 
 
@@ -153,7 +154,7 @@ def labelled_mask(name: str, mask: Mask, da: xr.DataArray, dims: tuple[str, ...]
 def _notes(corrections: Sequence[Correction], sections: Sections) -> list[str]:
     """What the user should know before anything is read."""
     notes = []
-    between = [c for c in corrections if isinstance(c, PercentileScale | HistogramMatch)]
+    between = [c for c in corrections if isinstance(c, PercentileScale | HistogramMatch | QuantileMatch)]
     if between and not sections.explicit:
         notes.append(
             "the volume has no coordinate 'section', so it is one section and nothing is corrected between "
@@ -204,8 +205,8 @@ def _stack(parts: Sequence[xr.Dataset], further: tuple[str, ...], sizes: tuple[i
     """One Dataset of those of all volumes: fitted numbers get the further dims, structure does not."""
     first = parts[0]
     if not further:
-        return first.set_coords([name for name in ("bin_center", "section_index") if name in first])
-    structure = {name: first[name].variable for name in ("bin_center", "section_index") if name in first}
+        return first.set_coords([name for name in _STRUCTURE if name in first])
+    structure = {name: first[name].variable for name in _STRUCTURE if name in first}
     fitted = {}
     for name in first.variables:
         if name not in structure:

@@ -42,6 +42,11 @@ def correction_problems(correction: xr.Dataset) -> list[str]:
         values = variable.to_numpy()
         if name in _POSITIVE and not (np.isfinite(values) & (values > 0)).all():
             problems.append(f"{name} of the correction has values that are not finite and above 0: correct them")
+        if name in _RISING and not _rises(correction[name]):
+            problems.append(
+                f"{name} of the correction falls, or is NaN in part, along the dim quantile: make it rise, or a whole "
+                "section NaN to leave it alone"
+            )
     rows = correction["section_index"].to_numpy()
     n_sections = correction.sizes.get("section_label", 0)
     if rows.size and (rows.min() < 0 or rows.max() >= n_sections):
@@ -53,7 +58,16 @@ def correction_problems(correction: xr.Dataset) -> list[str]:
 
 
 _PER_PLANE = ("section_index", "background_threshold", "clip_threshold", "scale_factor", "zprofile_gain")
+_OF_TABLES = ("y", "x", "section_label", "bin", "quantile")
+_RISING = ("quantile_source", "quantile_target")
 _POSITIVE = ("divisor", "scale_factor", "zprofile_gain")
+
+
+def _rises(table: xr.DataArray) -> bool:
+    """Whether every row of a table rises along the dim quantile; NaN rows are left alone."""
+    values = table.transpose(..., "quantile").to_numpy()
+    rows = values[~np.isnan(values).all(axis=-1)]
+    return bool((np.diff(rows) >= 0).all())
 
 
 def _newer(correction: object) -> str:
@@ -78,7 +92,7 @@ def mismatches(da: xr.DataArray, correction: xr.Dataset, match: str) -> list[str
         for dim in dims
         if sizes[dim] != da.sizes[dim]
     ]
-    further = [str(dim) for dim in correction.dims if dim not in {*dims, "y", "x", "section_label", "bin"}]
+    further = [str(dim) for dim in correction.dims if dim not in {*dims, *_OF_TABLES}]
     problems += [
         f"the correction was fitted for {correction.sizes[dim]} along {dim}, the volume has "
         f"{da.sizes.get(dim, 'no such dim')}: choose one with correction.isel({dim}=…)"

@@ -34,6 +34,9 @@ _LONG_NAMES = {
     "smoothed_metric": ("intensity percentile smoothed over sections", "1"),
     "bin_center": ("centre of the histogram bin", "1"),
     "matched_intensity": ("intensity that the bin centre is mapped to", "1"),
+    "quantile_level": ("share of the tissue below the quantile", "1"),
+    "quantile_source": ("quantile of the tissue of the section", _INPUT),
+    "quantile_target": ("intensity that the quantile is mapped to", _INPUT),
     "zprofile_mean": ("mean over tissue of the plane", "1"),
     "zprofile_smoothed": ("mean over tissue of the plane, smoothed along z", "1"),
     "section_label": ("label of the section", "1"),
@@ -44,7 +47,7 @@ _LONG_NAMES = {
 
 
 # Names that dims and section coordinates of a volume can't have, since a correction uses them.
-RESERVED = {*_LONG_NAMES, "bin"}
+RESERVED = {*_LONG_NAMES, "bin", "quantile"}
 
 
 def describe(ds: xr.Dataset, input_units: object) -> xr.Dataset:

@@ -16,12 +16,14 @@ from xoctnorm.applying import Form, already_normalized, corrected, described
 from xoctnorm.checks import dims_problems, integer_problems, number_problems, volume_problems
 from xoctnorm.corrections import (
     METHODS,
+    AutoMask,
     Background,
     Correction,
     GivenMask,
     HistogramMatch,
     OtsuMask,
     PercentileScale,
+    QuantileMatch,
     ZProfile,
 )
 from xoctnorm.errors import collecting, listed, raise_problems
@@ -158,6 +160,30 @@ def scale_factors(da: xr.DataArray, correction: PercentileScale, *, section: str
     call = Call("scale_factors", {**correction.parameters(), "section": section})
     fitted = fit(da, [correction], call, section=section, problems=correction.problems())
     return _alone(fitted, "scale_factor", da)
+
+
+def match_quantiles(
+    da: xr.DataArray, correction: QuantileMatch, mask: Mask | str | None, form: Form, *, section: str
+) -> xr.DataArray:
+    """Match quantiles of what is neither empty nor agarose: as given, attached, or found by a method."""
+    by_name = isinstance(mask, str)
+    agarose = None if isinstance(mask, str) else mask if mask is not None else attached_agarose(da)
+    method = METHODS.get(mask, AutoMask) if isinstance(mask, str) else AutoMask
+    finding = GivenMask() if agarose is not None else method(per_section=True)
+    parameters = {**correction.parameters(), "agarose_mask": _named(mask), "section": section, **form.record()}
+    fitted = fit(
+        da,
+        [finding, correction],
+        Call("match_quantiles", parameters),
+        section=section,
+        agarose_mask=agarose,
+        problems=[
+            *(method_problems("agarose_mask", mask, "a bool mask, or ") if by_name else []),
+            *correction.problems(),
+            *form.problems(da),
+        ],
+    )
+    return _applied(da, fitted, form)
 
 
 def smooth_zprofile(

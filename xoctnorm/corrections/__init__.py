@@ -4,6 +4,7 @@ from xoctnorm.corrections.agarose import METHODS, AutoMask, BorderMask, FoundMas
 from xoctnorm.corrections.background import Background
 from xoctnorm.corrections.base import Correction
 from xoctnorm.corrections.histogram import HistogramMatch
+from xoctnorm.corrections.quantile import QuantileMatch
 from xoctnorm.corrections.scale import PercentileScale
 from xoctnorm.corrections.zprofile import ZProfile
 
@@ -19,6 +20,7 @@ __all__ = [
     "HistogramMatch",
     "OtsuMask",
     "PercentileScale",
+    "QuantileMatch",
     "ZProfile",
 ]
 
@@ -32,6 +34,7 @@ BY_NAME: dict[str, type[Correction]] = {
         Background,
         PercentileScale,
         HistogramMatch,
+        QuantileMatch,
         ZProfile,
     )
 }
