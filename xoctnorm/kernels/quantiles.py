@@ -41,11 +41,12 @@ def match_at_equal_depth(
     planes of a section, so that neither decay nor missing planes come between them, and are the same bits
     where sections agree.
     """
-    has = np.flatnonzero(~np.isnan(of_planes[:, 0]))
-    of_planes, row, depth = of_planes[has], row[has], depth[has]
-    level = np.exp(section_levels(of_planes, row, depth, n_sections))
-    common = median_at_depth(of_planes / level[row, None], depth)
     source, target = np.full((2, n_sections, of_planes.shape[1]), np.nan)
+    has = np.flatnonzero(~np.isnan(of_planes[:, 0]))
+    if has.size == 0:
+        return source, target
+    of_planes, row, depth = of_planes[has], row[has], depth[has]
+    common = median_at_depth(_levelled(of_planes, row, depth), depth)
     for section in np.unique(row):
         source[section] = of_planes[row == section].mean(axis=0)
         target[section] = common[row == section].mean(axis=0)
@@ -60,63 +61,83 @@ def median_at_depth(of_planes: Numbers, depth: NDArray[np.int64]) -> Numbers:
     return medians
 
 
-def section_levels(of_planes: Numbers, row: NDArray[np.int64], depth: NDArray[np.int64], n_sections: int) -> Numbers:
-    """Log of the brightness of every section, 0 in the median, by least squares on sections and depths.
+def _levelled(of_planes: Numbers, row: NDArray[np.int64], depth: NDArray[np.int64]) -> Numbers:
+    """Quantiles of all planes, as if their sections were equally bright.
 
-    Where sections lack planes, those that are left at a depth may all be bright ones. Their level has to be
-    known before their median means anything.
+    Where sections lack planes, those that are left at a depth may all be bright ones, so the level of a section
+    has to be known before a median over sections means anything. It is a factor; where tissue is
+    negative, as in decibels, a difference.
     """
     common = median_at_depth(of_planes, depth)
-    positive = (of_planes > 0) & (common > 0)
+    if np.median(of_planes) <= 0:
+        excess = np.median(of_planes - common, axis=1)
+        return of_planes - section_levels(excess, row, depth)[:, None]
     excess = np.zeros(len(of_planes))
+    positive = (of_planes > 0) & (common > 0)
     for plane in np.flatnonzero(positive.any(axis=1)):
         at = positive[plane]
         excess[plane] = np.median(np.log(of_planes[plane, at] / common[plane, at]))
-    level = np.zeros(n_sections)
+    return of_planes / np.exp(section_levels(excess, row, depth))[:, None]
+
+
+def section_levels(excess: Numbers, row: NDArray[np.int64], depth: NDArray[np.int64]) -> Numbers:
+    """The part of `excess` that belongs to sections, for every plane: by least squares, with another for depths.
+
+    It is 0 in the median over sections.
+    """
+    level = np.zeros(row.max() + 1)
     for _ in range(_ROUNDS):
         before = level
-        of_depth = _means(excess - level[row], depth, int(depth.max(initial=0)) + 1)
-        level = _means(excess - of_depth[depth], row, n_sections)
+        level = _means(excess - _means(excess - level[row], depth)[depth], row)
         if np.abs(level - before).max() <= _SETTLED:
             break
-    known = np.unique(row)
-    return level - np.median(level[known]) if known.size else level
+    return np.asarray(level[row] - np.median(level[np.unique(row)]))
 
 
-def _means(values: Numbers, group: NDArray[np.int64], n_groups: int) -> Numbers:
+def _means(values: Numbers, group: NDArray[np.int64]) -> Numbers:
     """Mean of the values of every group; 0 of none."""
-    count = np.bincount(group, minlength=n_groups)
-    return np.bincount(group, values, minlength=n_groups) / np.maximum(count, 1)
+    return np.bincount(group, values) / np.maximum(np.bincount(group), 1)
 
 
-def runs_through_zero(source: Numbers, target: Numbers) -> bool:
-    """Whether the map of intensities keeps 0: all that is mapped to each other is positive."""
-    return bool(source[0] > 0 and target[0] > 0)
+def is_proportional(source: Numbers, target: Numbers) -> bool:
+    """Whether a map keeps 0 and goes on in proportion: for tissue that is positive, for the most part."""
+    middle = source.size // 2
+    return bool(source[middle] > 0 and target[middle] > 0)
 
 
 def cap_slope(source: Numbers, target: Numbers, max_slope: float) -> Numbers:
     """The targets nearest to those given, in least squares, on a map whose slope is within bounds.
 
     The bounds are the overall gain divided by `max_slope`, and times it. Equal sources get equal targets.
-    A map of positive intensities runs through 0, and its slope from there to the first quantile is bounded too.
+    A proportional map runs through 0, and its slope from there to the first positive quantile is bounded too;
+    quantiles that are not positive follow from that one.
     """
     if np.array_equal(source, target):
         return target
     knots, place, count = np.unique(source, return_inverse=True, return_counts=True)
     goal = knots + np.bincount(place, target - source) / count
-    fixed = runs_through_zero(knots, goal)
-    gain = overall_gain(knots, goal, count)
+    if not is_proportional(source, target):
+        return _bounded(knots, goal, count, max_slope, -np.inf, np.inf)[place]
+    used = (knots > 0) & (goal > 0)
+    bounded = _bounded(knots[used], goal[used], count[used], max_slope, 0.0, 0.0)
+    goal[used], goal[~used] = bounded, knots[~used] * (bounded[0] / knots[used][0])
+    return goal[place]
+
+
+def _bounded(
+    knots: Numbers, goal: Numbers, count: NDArray[np.int64], max_slope: float, least: float, most: float
+) -> Numbers:
+    """Bound the slope of a map; `least` and `most` bound it at 0."""
+    gain = overall_gain(knots, goal, count, through_zero=least == 0)
     low, high = gain / max_slope, gain * max_slope
-    above = isotonic_regression(goal - low * knots, weights=count).x
-    goal = (np.maximum(above, 0) if fixed else above) + low * knots
-    below = isotonic_regression(goal - high * knots, weights=count, increasing=False).x
-    goal = (np.minimum(below, 0) if fixed else below) + high * knots
-    return np.asarray(goal[place], np.float64)
+    goal = low * knots + np.maximum(isotonic_regression(goal - low * knots, weights=count).x, least)
+    falling = isotonic_regression(goal - high * knots, weights=count, increasing=False).x
+    return np.asarray(high * knots + np.minimum(falling, most))
 
 
-def overall_gain(source: Numbers, target: Numbers, count: NDArray[np.int64]) -> float:
-    """Slope of the line through 0, or of any line, that is nearest to the map; 1 where there is none."""
-    if not runs_through_zero(source, target):
+def overall_gain(source: Numbers, target: Numbers, count: NDArray[np.int64], *, through_zero: bool) -> float:
+    """Slope of the line, through 0 or free, that is nearest to a map; 1 where there is none that rises."""
+    if not through_zero:
         source = source - np.average(source, weights=count)
     spread = float((count * source * source).sum())
     gain = float((count * source * target).sum()) / spread if spread > 0 else 1.0
@@ -126,13 +147,14 @@ def overall_gain(source: Numbers, target: Numbers, count: NDArray[np.int64]) -> 
 def match_quantiles(plane: Plane, source: Numbers, target: Numbers, strength: float) -> Plane:
     """Map a plane, linear from quantile to quantile and beyond the outermost; NaN stays NaN.
 
-    Beyond them a map of positive intensities goes on in proportion, to 0 below, and any other with the slope from its
-    first to its last quantile. `strength` is the share of its way that an intensity goes.
+    Beyond them a proportional map goes on in proportion, to 0 below, and any other with the slope from its first to
+    its last quantile. `strength` is the share of its way that an intensity goes.
     """
     shift = strength * (target - source)
-    if runs_through_zero(source, target):
-        tilt_below, tilt_above = shift[0] / source[0], shift[-1] / source[-1]
-        source, shift = np.insert(source, 0, 0.0), np.insert(shift, 0, 0.0)
+    if is_proportional(source, target) and np.array_equal(source > 0, target > 0):
+        first = int(np.argmax(source > 0))
+        tilt_below, tilt_above = shift[first] / source[first], shift[-1] / source[-1]
+        source, shift = np.insert(source, first, 0.0), np.insert(shift, first, 0.0)
     else:
         spread = source[-1] - source[0]
         tilt_below = tilt_above = (shift[-1] - shift[0]) / spread if spread > 0 else 0.0
