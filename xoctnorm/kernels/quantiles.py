@@ -115,24 +115,28 @@ def cap_slope(source: Numbers, target: Numbers, max_slope: float) -> Numbers:
     if np.array_equal(source, target):
         return target
     knots, place, count = np.unique(source, return_inverse=True, return_counts=True)
-    goal = knots + np.bincount(place, target - source) / count
-    if not is_proportional(source, target):
-        return _bounded(knots, goal, count, max_slope, -np.inf, np.inf)[place]
-    used = (knots > 0) & (goal > 0)
-    bounded = _bounded(knots[used], goal[used], count[used], max_slope, 0.0, 0.0)
-    goal[used], goal[~used] = bounded, knots[~used] * (bounded[0] / knots[used][0])
-    return goal[place]
+    goal = np.bincount(place, target) / count
+    if is_proportional(source, goal[place]):
+        used = (knots > 0) & (goal > 0)
+        bounded = _bounded(knots[used], goal[used], count[used], max_slope, through_zero=True)
+        goal[used], goal[~used] = bounded, knots[~used] * (bounded[0] / knots[used][0])
+    else:
+        goal = _bounded(knots, goal, count, max_slope, through_zero=False)
+    return np.asarray(
+        np.maximum.accumulate(goal)[place]
+    )  # where knots are next to each other, rounding can make it fall
 
 
 def _bounded(
-    knots: Numbers, goal: Numbers, count: NDArray[np.int64], max_slope: float, least: float, most: float
+    knots: Numbers, goal: Numbers, count: NDArray[np.int64], max_slope: float, *, through_zero: bool
 ) -> Numbers:
-    """Bound the slope of a map; `least` and `most` bound it at 0."""
-    gain = overall_gain(knots, goal, count, through_zero=least == 0)
+    """Bound the slope of a map, from 0 on where it runs through 0."""
+    gain = overall_gain(knots, goal, count, through_zero=through_zero)
     low, high = gain / max_slope, gain * max_slope
-    goal = low * knots + np.maximum(isotonic_regression(goal - low * knots, weights=count).x, least)
-    falling = isotonic_regression(goal - high * knots, weights=count, increasing=False).x
-    return np.asarray(high * knots + np.minimum(falling, most))
+    rest = isotonic_regression(goal - low * knots, weights=count).x
+    goal = low * knots + (np.maximum(rest, 0) if through_zero else rest)
+    rest = isotonic_regression(goal - high * knots, weights=count, increasing=False).x
+    return np.asarray(high * knots + (np.minimum(rest, 0) if through_zero else rest))
 
 
 def overall_gain(source: Numbers, target: Numbers, count: NDArray[np.int64], *, through_zero: bool) -> float:
@@ -160,6 +164,9 @@ def match_quantiles(plane: Plane, source: Numbers, target: Numbers, strength: fl
         tilt_below = tilt_above = (shift[-1] - shift[0]) / spread if spread > 0 else 0.0
     values = plane.astype(np.float64)
     moved = np.interp(values, source, shift)
-    moved += tilt_below * np.minimum(values - source[0], 0)
-    moved += tilt_above * np.maximum(values - source[-1], 0)
+    for beyond, edge, tilt in (
+        (values < source[0], source[0], tilt_below),
+        (values > source[-1], source[-1], tilt_above),
+    ):
+        moved[beyond] += tilt * (values[beyond] - edge)
     return np.asarray(values + moved, np.float32)
