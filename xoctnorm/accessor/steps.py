@@ -122,9 +122,9 @@ class SingleSteps(Part):
 
         With ``q_z(p)`` the quantiles of the tissue of plane ``z``, and ``r_d(p)`` their median over the planes at depth
         ``d`` of all sections, each first divided by the brightness of its section, the map of a section is the monotone
-        one through the points ``(mean q_z(p), mean r_d(z)(p))``, means over its planes, for 128 levels ``p`` from 0.5
-        to 99.5 %. It is linear between them and goes on in proportion beyond the outermost, so 0 stays 0; where tissue
-        is negative it goes on with the mean slope. Where sections agree at equal depth it is the identity, to the bit.
+        one through the points ``(mean q_z(p), mean r_d(z)(p))``, means over its planes, for 128 levels ``p`` from 2 to
+        98 %. It is linear between them and goes on in proportion beyond the outermost, so 0 stays 0; where tissue is
+        negative it goes on with the mean slope. Where sections agree at equal depth it is the identity, to the bit.
 
         Meant for linear intensity without noise floor, where a gain is a factor. Takes for granted that sections have
         bright and dark tissue in the same shares; a section with much more white matter comes out too dark. Reads the
@@ -160,8 +160,9 @@ class SingleSteps(Part):
         Warns
         -----
         OctnormWarning
-            Where there are no sections, where no plane of a section has 500 voxels of tissue (it is left alone), and
-            where the agarose that is found should be looked at.
+            Where there are no sections; where no plane of a section has 500 voxels of tissue (it is left alone);
+            where a plane is 1.5 times brighter or darker than the rest of its section (it is left out of the match);
+            and where the agarose that is found should be looked at.
         """
         correction = QuantileMatch(strength, max_slope)
         return recipes.match_quantiles(self._volume, correction, agarose_mask, Form(dtype, attach), section=section)

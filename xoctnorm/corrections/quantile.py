@@ -15,7 +15,15 @@ from xoctnorm.checks import FEWEST_SECTION_VOXELS, number_problems
 from xoctnorm.corrections.base import Correction
 from xoctnorm.corrections.tables import by_row
 from xoctnorm.errors import listed
-from xoctnorm.kernels.quantiles import LEVELS, cap_slope, match_at_equal_depth, match_quantiles, quantiles
+from xoctnorm.kernels.quantiles import (
+    LEVELS,
+    ODD,
+    cap_slope,
+    match_at_equal_depth,
+    match_quantiles,
+    odd_planes,
+    quantiles,
+)
 from xoctnorm.volume import Plane, PlanesT, Transfer, Volume
 
 
@@ -23,7 +31,7 @@ from xoctnorm.volume import Plane, PlanesT, Transfer, Volume
 class QuantileMatch(Correction):
     """Map intensities so that the tissue of every section has the quantiles that the others have at equal depth.
 
-    The map of a section is monotone and linear between 128 quantiles, from 0.5 to 99.5 %, and goes on beyond them. It
+    The map of a section is monotone and linear between 128 quantiles, from 2 to 98 %, and goes on beyond them. It
     is the identity, to the bit, where sections agree already, and the same for all planes of the section, so that
     decay within it stays.
 
@@ -53,7 +61,7 @@ class QuantileMatch(Correction):
 
     def fit(self, volume: Volume) -> tuple[xr.Dataset, list[str]]:
         """Find the map of every section; one read, none where there is one section."""
-        sections = volume.sections
+        sections, notes = volume.sections, []
         source, target = np.full((2, len(sections), LEVELS.size), np.nan)
         if len(sections) > 1:
             of_planes = np.array(
@@ -63,20 +71,32 @@ class QuantileMatch(Correction):
                 ]
             )
             depth = np.arange(len(sections.index)) - sections.first_plane[sections.index]
+            odd = odd_planes(of_planes, sections.index, depth)
+            of_planes[odd] = np.nan
             source, target = match_at_equal_depth(of_planes, sections.index, depth, len(sections))
             for row in np.flatnonzero(~np.isnan(source[:, 0])):
                 target[row] = cap_slope(source[row], target[row], self.max_slope)
+            notes = self._notes(volume, odd, np.isnan(source[:, 0]))
         fitted = xr.Dataset(
             {"quantile_source": ((SECTIONS, "quantile"), source), "quantile_target": ((SECTIONS, "quantile"), target)},
             coords={"quantile_level": ("quantile", LEVELS)},
         )
-        alone = [sections.labels[row] for row in np.flatnonzero(np.isnan(source[:, 0]))]
-        if not alone or len(sections) == 1:
-            return fitted, []
-        return fitted, [
-            f"section {listed(alone)}: no plane of it has {FEWEST_SECTION_VOXELS} voxels of tissue, so it is not "
-            "matched"
-        ]
+        return fitted, notes
+
+    def _notes(self, volume: Volume, odd: NDArray[np.bool_], alone: NDArray[np.bool_]) -> list[str]:
+        notes = []
+        if odd.any():
+            notes.append(
+                f"plane {listed(np.flatnonzero(odd))}: more than {ODD:g} times brighter or darker than the rest of its "
+                "section at that depth, so it is left out of the match, and mapped like the rest"
+            )
+        if alone.any():
+            labels = [volume.sections.labels[row] for row in np.flatnonzero(alone)]
+            notes.append(
+                f"section {listed(labels)}: no plane of it has {FEWEST_SECTION_VOXELS} voxels of tissue, so it is not "
+                "matched"
+            )
+        return notes
 
     def apply(self, planes: PlanesT, fitted: xr.Dataset) -> PlanesT:
         """Map every plane by the quantiles of its section."""

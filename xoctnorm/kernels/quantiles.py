@@ -15,7 +15,8 @@ from xoctnorm.kernels.background import present
 Plane = NDArray[np.float32]
 Numbers = NDArray[np.float64]
 
-LEVELS: Numbers = np.linspace(0.005, 0.995, 128)
+LEVELS: Numbers = np.linspace(0.02, 0.98, 128)  # specular spots cover more than 1 % of the tissue of a plane
+ODD = 1.5  # a plane that is more than so many times brighter or darker than its section is no measure of it
 
 _ROUNDS = 1000  # of two means in turn; they stop long before, where sections share depths
 _SETTLED = 1e-13
@@ -61,6 +62,26 @@ def median_at_depth(of_planes: Numbers, depth: NDArray[np.int64]) -> Numbers:
     return medians
 
 
+def odd_planes(of_planes: Numbers, row: NDArray[np.int64], depth: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Planes that are brighter or darker than the rest of their section by more than the factor `ODD`.
+
+    None where tissue is negative, nor where half of a section would be odd.
+    """
+    odd = np.zeros(len(of_planes), bool)
+    has = np.flatnonzero(~np.isnan(of_planes[:, 0]))
+    if has.size == 0 or np.median(of_planes[has]) <= 0:
+        return odd
+    row, depth = row[has], depth[has]
+    excess = _excess(of_planes[has], depth)
+    excess -= section_levels(excess, row, depth)
+    excess -= median_at_depth(excess, depth)
+    for section in np.unique(row):
+        mine = has[row == section]
+        away = np.abs(excess[row == section] - np.median(excess[row == section])) > np.log(ODD)
+        odd[mine] = away & (2 * away.sum() < away.size)
+    return odd
+
+
 def _levelled(of_planes: Numbers, row: NDArray[np.int64], depth: NDArray[np.int64]) -> Numbers:
     """Quantiles of all planes, as if their sections were equally bright.
 
@@ -68,16 +89,21 @@ def _levelled(of_planes: Numbers, row: NDArray[np.int64], depth: NDArray[np.int6
     has to be known before a median over sections means anything. It is a factor; where tissue is
     negative, as in decibels, a difference.
     """
+    if np.median(of_planes) > 0:
+        return of_planes / np.exp(section_levels(_excess(of_planes, depth), row, depth))[:, None]
+    excess = np.median(of_planes - median_at_depth(of_planes, depth), axis=1)
+    return of_planes - section_levels(excess, row, depth)[:, None]
+
+
+def _excess(of_planes: Numbers, depth: NDArray[np.int64]) -> Numbers:
+    """Log of the brightness of every plane over that of the planes at its depth, in the median over quantiles."""
     common = median_at_depth(of_planes, depth)
-    if np.median(of_planes) <= 0:
-        excess = np.median(of_planes - common, axis=1)
-        return of_planes - section_levels(excess, row, depth)[:, None]
     excess = np.zeros(len(of_planes))
     positive = (of_planes > 0) & (common > 0)
     for plane in np.flatnonzero(positive.any(axis=1)):
         at = positive[plane]
         excess[plane] = np.median(np.log(of_planes[plane, at] / common[plane, at]))
-    return of_planes / np.exp(section_levels(excess, row, depth))[:, None]
+    return excess
 
 
 def section_levels(excess: Numbers, row: NDArray[np.int64], depth: NDArray[np.int64]) -> Numbers:
@@ -116,35 +142,40 @@ def cap_slope(source: Numbers, target: Numbers, max_slope: float) -> Numbers:
         return target
     knots, place, count = np.unique(source, return_inverse=True, return_counts=True)
     goal = np.bincount(place, target) / count
-    if is_proportional(source, goal[place]):
+    proportional = is_proportional(source, goal[place])
+    gain = overall_gain(source, goal[place], through_zero=proportional)
+    bounds = gain / max_slope, gain * max_slope
+    if proportional:
         used = (knots > 0) & (goal > 0)
-        bounded = _bounded(knots[used], goal[used], count[used], max_slope, through_zero=True)
+        bounded = _bounded(knots[used], goal[used], count[used], *bounds, through_zero=True)
         goal[used], goal[~used] = bounded, knots[~used] * (bounded[0] / knots[used][0])
     else:
-        goal = _bounded(knots, goal, count, max_slope, through_zero=False)
-    return np.asarray(
-        np.maximum.accumulate(goal)[place]
-    )  # where knots are next to each other, rounding can make it fall
+        goal = _bounded(knots, goal, count, *bounds, through_zero=False)
+    # Between knots next to each other rounding can make the table fall.
+    return np.asarray(np.maximum.accumulate(goal)[place])
 
 
 def _bounded(
-    knots: Numbers, goal: Numbers, count: NDArray[np.int64], max_slope: float, *, through_zero: bool
+    knots: Numbers, goal: Numbers, count: NDArray[np.int64], low: float, high: float, *, through_zero: bool
 ) -> Numbers:
     """Bound the slope of a map, from 0 on where it runs through 0."""
-    gain = overall_gain(knots, goal, count, through_zero=through_zero)
-    low, high = gain / max_slope, gain * max_slope
     rest = isotonic_regression(goal - low * knots, weights=count).x
     goal = low * knots + (np.maximum(rest, 0) if through_zero else rest)
     rest = isotonic_regression(goal - high * knots, weights=count, increasing=False).x
     return np.asarray(high * knots + (np.minimum(rest, 0) if through_zero else rest))
 
 
-def overall_gain(source: Numbers, target: Numbers, count: NDArray[np.int64], *, through_zero: bool) -> float:
-    """Slope of the line, through 0 or free, that is nearest to a map; 1 where there is none that rises."""
+def overall_gain(source: Numbers, target: Numbers, *, through_zero: bool) -> float:
+    """Slope of the line, through 0 or free, that is nearest to a map; 1 where there is none that rises.
+
+    A twentieth of the quantiles at either end is left out: reflections lie there, and they would decide.
+    """
+    ends = source.size // 20
+    source, target = source[ends : source.size - ends], target[ends : source.size - ends]
     if not through_zero:
-        source = source - np.average(source, weights=count)
-    spread = float((count * source * source).sum())
-    gain = float((count * source * target).sum()) / spread if spread > 0 else 1.0
+        source = source - source.mean()
+    spread = float((source * source).sum())
+    gain = float((source * target).sum()) / spread if spread > 0 else 1.0
     return gain if gain > 0 else 1.0
 
 
