@@ -323,6 +323,8 @@ def test_a_correction_is_saved_edited_and_applied(tmp_path):
     edited["quantile_source"][3] = edited.quantile_source[3, ::-1]
     with pytest.raises(InputError, match="quantile_source of the correction falls, or is NaN in part"):
         one.octnorm.apply(edited)
+    with pytest.raises(InputError, match="2 problems"):
+        one.octnorm.apply(correction.isel(channel=0, quantile=64))
 
 
 def test_a_dimension_of_sections():

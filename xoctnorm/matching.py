@@ -65,6 +65,8 @@ _POSITIVE = ("divisor", "scale_factor", "zprofile_gain")
 
 def _rises(table: xr.DataArray) -> bool:
     """Whether every row of a table rises along the dim quantile; NaN rows are left alone."""
+    if "quantile" not in table.dims:
+        return False
     values = table.transpose(..., "quantile").to_numpy()
     rows = values[~np.isnan(values).all(axis=-1)]
     return bool((np.diff(rows) >= 0).all())

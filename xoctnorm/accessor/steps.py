@@ -139,7 +139,7 @@ class SingleSteps(Part):
             0 to 1, the share of its way that an intensity goes: 0 leaves the volume alone, 1 maps fully.
         max_slope
             1 or more: the slope of the map is at most the overall gain of the section times this, and at least the gain
-            divided by it, so that noise is not blown up. 1 applies the gain alone.
+            divided by it, so that noise is not blown up. With 1 the map is that gain.
         section
             Name of the coordinate, dimension or index level that groups planes.
         dtype

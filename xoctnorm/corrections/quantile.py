@@ -44,7 +44,7 @@ class QuantileMatch(Correction):
         0 leaves the volume alone, 1 maps fully, 0.5 goes half of the way.
     max_slope
         The slope of the map is at most the overall gain of the section times this, and at least the gain divided by
-        it; 1 leaves that gain alone.
+        it; with 1 the map is that gain.
     """
 
     strength: float = 1.0
