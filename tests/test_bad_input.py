@@ -159,6 +159,7 @@ def test_parameters_out_of_range(name, value, accepted):
         ("scale_factors", {"percentile": 101}, "percentile=101"),
         ("correct_drift", {"min_scale": 2, "max_scale": 1}, "min_scale=2 is above max_scale=1"),
         ("match_histograms", {"n_bins": 0}, "n_bins=0"),
+        ("match_quantiles", {"max_slope": 0}, "max_slope=0"),
         ("smooth_zprofile", {"sigma": -1}, "sigma=-1"),
         ("normalize", {"dtype": "uint8"}, "dtype='uint8': floating dtypes are accepted"),
         ("normalize", {"dtype": "bytes1000x"}, "dtype='bytes1000x': floating"),
@@ -218,7 +219,7 @@ def test_rules_between_parameters_are_reported_with_the_others():
     assert "smoothing_sigma" in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["section_label", "divisor", "bin", 0])
+@pytest.mark.parametrize("name", ["section_label", "divisor", "bin", "quantile", 0])
 def test_dims_that_a_result_needs(name):
     volume = brain().expand_dims({"renamed": 2}).rename(renamed=name)
     with pytest.raises(InputError, match=f"has the dim {name!r}, a name that a result needs"):

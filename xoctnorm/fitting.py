@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 from xoctnorm import provenance
 from xoctnorm.agarose import AgaroseMask, labelled_agarose
 from xoctnorm.checks import coverage_problems, mask_problems, volume_problems
-from xoctnorm.corrections import Correction, HistogramMatch, PercentileScale, TissueDrift
+from xoctnorm.corrections import (
+    Correction,
+    HistogramMatch,
+    Linearize,
+    PercentileScale,
+    QuantileMatch,
+    TissueDrift,
+)
+from xoctnorm.corrections.intensity import AUTO
 from xoctnorm.depths import coordinate_problems
 from xoctnorm.errors import InputError, collecting, raise_problems, warn
 from xoctnorm.kernels.digest import MODULUS
@@ -61,13 +69,14 @@ def fit(
     sizes = tuple(da.sizes[dim] for dim in further)
     parts, digest = [], 0
     decisions: list[str] = []
+    decibels = any(isinstance(c, Linearize) and c.intensity in (AUTO, "db") for c in corrections)
     index = sections.index if any(c.wants_section_means for c in corrections) else None
     for number, place in enumerate(np.ndindex(sizes)):
         at = dict(zip(further, place, strict=True))
         where = "".join(f"{dim} {index}: " for dim, index in at.items())
         try:
             data = da.variable.transpose(*volume_dims(da, section)).isel(at)
-            first = first_read(data, call, number, index)
+            first = first_read(data, call, number, index, decibels=decibels)
             volume = Volume(
                 data,
                 sections=sections,
@@ -105,11 +114,16 @@ def fit(
 
 
 def first_read(
-    data: xr.Variable, call: Call, number: int = 0, section_index: NDArray[np.int64] | None = None
+    data: xr.Variable,
+    call: Call,
+    number: int = 0,
+    section_index: NDArray[np.int64] | None = None,
+    *,
+    decibels: bool = False,
 ) -> Survey:
     """Read volume `number` of those with the same planes once, and refuse what cannot be corrected."""
     first = survey(Planes(data).raw_planes(), number * int(np.prod(data.shape)), section_index)
-    raise_problems(call.method, first.problems())
+    raise_problems(call.method, first.problems(decibels=decibels))
     return first
 
 
@@ -165,7 +179,7 @@ def labelled_mask(name: str, mask: Mask, da: xr.DataArray, dims: tuple[str, ...]
 def _notes(corrections: Sequence[Correction], sections: Sections) -> list[str]:
     """What the user should know before anything is read."""
     notes = []
-    between = [c for c in corrections if isinstance(c, PercentileScale | HistogramMatch | TissueDrift)]
+    between = [c for c in corrections if isinstance(c, PercentileScale | HistogramMatch | QuantileMatch | TissueDrift)]
     if between and not sections.explicit:
         notes.append(
             "the volume has no coordinate 'section', so it is one section and nothing is corrected between "

@@ -44,6 +44,11 @@ def correction_problems(correction: xr.Dataset) -> list[str]:
         values = variable.to_numpy()
         if name in _POSITIVE and not (np.isfinite(values) & (values > 0)).all():
             problems.append(f"{name} of the correction has values that are not finite and above 0: correct them")
+        if name in _RISING and not _rises(correction[name]):
+            problems.append(
+                f"{name} of the correction falls, or is NaN in part, along the dim quantile: make it rise, or a whole "
+                "section NaN to leave it alone"
+            )
     rows = correction["section_index"].to_numpy()
     n_sections = correction.sizes.get("section_label", 0)
     if rows.size and (rows.min() < 0 or rows.max() >= n_sections):
@@ -63,6 +68,16 @@ _PER_PLANE = (
     "depth_gain",
 )
 _POSITIVE = ("divisor", "scale_factor", "zprofile_gain", "depth_gain")
+_RISING = ("quantile_source", "quantile_target")
+
+
+def _rises(table: xr.DataArray) -> bool:
+    """Whether every row of a table rises along the dim quantile; NaN rows are left alone."""
+    if "quantile" not in table.dims:
+        return False
+    values = table.transpose(..., "quantile").to_numpy()
+    rows = values[~np.isnan(values).all(axis=-1)]
+    return bool((np.diff(rows) >= 0).all())
 
 
 def _newer(correction: object) -> str:

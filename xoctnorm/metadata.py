@@ -36,6 +36,9 @@ _LONG_NAMES = {
     "smoothed_metric": ("intensity percentile smoothed over sections", "1"),
     "bin_center": ("centre of the histogram bin", "1"),
     "matched_intensity": ("intensity that the bin centre is mapped to", "1"),
+    "quantile_level": ("share of the tissue below the quantile", "1"),
+    "quantile_source": ("quantile of the tissue of the section", _INPUT),
+    "quantile_target": ("intensity that the quantile is mapped to", _INPUT),
     "zprofile_mean": ("mean over tissue of the plane", "1"),
     "zprofile_smoothed": ("mean over tissue of the plane, smoothed along z", "1"),
     "intensity_scale": ("scale of the input: 0 linear intensity, 1 amplitude, 2 decibels", "1"),
@@ -61,9 +64,9 @@ _LONG_NAMES = {
 
 
 # Dims of tables in a correction.
-TABLE_DIMS = ("section_label", "bin", "tissue", "plane_depth")
+TABLE_DIMS = ("section_label", "bin", "quantile", "tissue", "plane_depth")
 # What numbers the tables, the same for every volume that is fitted together.
-TABLE_COORDS = ("bin_center", "section_index", "tissue", "plane_depth", "depth_below_cut")
+TABLE_COORDS = ("bin_center", "quantile_level", "section_index", "tissue", "plane_depth", "depth_below_cut")
 # Names that dims and section coordinates of a volume can't have, since a correction uses them.
 RESERVED = {*_LONG_NAMES, *TABLE_DIMS}
 

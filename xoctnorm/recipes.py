@@ -14,7 +14,17 @@ from xoctnorm import provenance
 from xoctnorm.agarose import SECTIONS, along_planes, labelled_agarose
 from xoctnorm.applying import Form, already_normalized, corrected, described
 from xoctnorm.checks import dims_problems, volume_problems
-from xoctnorm.corrections import METHODS, Correction, GivenMask, Linearize, OtsuMask, PercentileScale, ZProfile
+from xoctnorm.corrections import (
+    METHODS,
+    BorderMask,
+    Correction,
+    GivenMask,
+    Linearize,
+    OtsuMask,
+    PercentileScale,
+    QuantileMatch,
+    ZProfile,
+)
 from xoctnorm.corrections.tissue_drift import FROM_MASK
 from xoctnorm.errors import collecting, listed, raise_problems
 from xoctnorm.fitting import Call, Mask, fit, labelled_mask
@@ -127,6 +137,32 @@ def scale_factors(da: xr.DataArray, correction: PercentileScale, *, section: str
     call = Call("scale_factors", {**correction.parameters(), "section": section})
     fitted = fit(da, [correction], call, section=section, problems=correction.problems())
     return _alone(fitted, "scale_factor", da)
+
+
+def match_quantiles(
+    da: xr.DataArray, correction: QuantileMatch, mask: Mask | str | None, form: Form, *, section: str
+) -> xr.DataArray:
+    """Match quantiles of what is neither empty nor agarose: as given, attached, or found by a method."""
+    by_name = isinstance(mask, str)
+    agarose = None if isinstance(mask, str) else mask if mask is not None else attached_agarose(da)
+    if isinstance(mask, str):
+        finding: Correction = METHODS.get(mask, OtsuMask)(per_section=True)
+    else:
+        finding = GivenMask() if agarose is not None else BorderMask(per_section=True, required=False)
+    parameters = {**correction.parameters(), "agarose_mask": _named(mask), "section": section, **form.record()}
+    fitted = fit(
+        da,
+        [finding, correction],
+        Call("match_quantiles", parameters),
+        section=section,
+        agarose_mask=agarose,
+        problems=[
+            *(method_problems("agarose_mask", mask, "a bool mask, or ") if by_name else []),
+            *correction.problems(),
+            *form.problems(da),
+        ],
+    )
+    return _applied(da, fitted, form)
 
 
 def smooth_zprofile(

@@ -20,6 +20,7 @@ from xoctnorm.corrections import (
     Linearize,
     OtsuMask,
     PercentileScale,
+    QuantileMatch,
     TissueDrift,
     UnitScale,
     ZProfile,
@@ -31,7 +32,7 @@ from xoctnorm.errors import listed
 NoiseFloor = str | float | Sequence[float] | xr.DataArray | NDArray[np.generic]
 
 OF_REFERENCE: tuple[str | None, ...] = (PercentileScale.name, HistogramMatch.name, None)
-DRIFTS: tuple[str | None, ...] = (*reversed(TISSUE_METHODS), *OF_REFERENCE)
+DRIFTS: tuple[str | None, ...] = (*reversed(TISSUE_METHODS), QuantileMatch.name, *OF_REFERENCE)
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Normalization:
     max_scale: float = PercentileScale.max_scale
     n_bins: int = HistogramMatch.n_bins
     tissue_threshold: float = HistogramMatch.tissue_threshold
+    max_slope: float = QuantileMatch.max_slope
     strength: float = PercentileScale.strength
     zprofile_sigma: float = 0.0
     min_tissue_voxels: int = ZProfile.min_tissue_voxels
@@ -99,6 +101,11 @@ class Normalization:
         return HistogramMatch(self.n_bins, self.tissue_threshold, self.strength)
 
     @property
+    def quantile(self) -> QuantileMatch:
+        """Drift by quantile matching."""
+        return QuantileMatch(self.strength, self.max_slope)
+
+    @property
     def tissue_drift(self) -> TissueDrift:
         """Drift and decay by the model of tissue."""
         return TissueDrift(
@@ -133,7 +140,12 @@ class Normalization:
             elif self.drift == HistogramMatch.name:
                 chosen.append(self.histogram)
         else:
-            chosen += [Linearize(self.intensity), self.tissue_drift, self.unit_scale]
+            chosen.append(Linearize(self.intensity))
+            if self.drift == QuantileMatch.name:
+                chosen.append(self.quantile)
+            if self.drift in TISSUE_METHODS or self.flatten_depth:
+                chosen.append(self.tissue_drift)
+            chosen.append(self.unit_scale)
         if self.zprofile_sigma != 0:
             chosen.append(ZProfile(self.zprofile_sigma, self.min_tissue_voxels))
         return chosen
@@ -158,6 +170,7 @@ class Normalization:
             self.background,
             self.scale,
             self.histogram,
+            self.quantile,
             Linearize(self.intensity),
             self.tissue_drift,
         ):

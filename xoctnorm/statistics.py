@@ -41,8 +41,8 @@ class Survey:
     digest: int
     section_means: NDArray[np.float32] | None = None
 
-    def problems(self) -> list[str]:
-        """Everything that makes a volume impossible to correct."""
+    def problems(self, *, decibels: bool = False) -> list[str]:
+        """Everything that makes a volume impossible to correct, which may be in decibels."""
         found = []
         if self.overflowing:
             found.append(
@@ -62,7 +62,7 @@ class Survey:
                 f"the values of the volume, {self.minimum!r} to {self.maximum!r}, are one and the same in float32, in "
                 "which corrections are computed: subtract a constant, or scale the volume, first"
             )
-        elif self.maximum <= 0:
+        elif self.maximum <= 0 and not decibels:
             found.append(
                 f"the volume has no positive voxel, its values are {self.minimum:g} to {self.maximum:g}: "
                 "intensities are expected, with agarose and tissue above 0"

@@ -5,6 +5,7 @@ from xoctnorm.corrections.background import Background
 from xoctnorm.corrections.base import Correction
 from xoctnorm.corrections.histogram import HistogramMatch
 from xoctnorm.corrections.intensity import Linearize
+from xoctnorm.corrections.quantile import QuantileMatch
 from xoctnorm.corrections.scale import PercentileScale
 from xoctnorm.corrections.tissue_drift import TissueDrift
 from xoctnorm.corrections.unit_scale import UnitScale
@@ -23,6 +24,7 @@ __all__ = [
     "Linearize",
     "OtsuMask",
     "PercentileScale",
+    "QuantileMatch",
     "TissueDrift",
     "UnitScale",
     "ZProfile",
@@ -41,6 +43,7 @@ BY_NAME: dict[str, type[Correction]] = {
         Linearize,
         TissueDrift,
         UnitScale,
+        QuantileMatch,
         ZProfile,
     )
 }

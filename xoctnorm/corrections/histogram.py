@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from xoctnorm.checks import FEWEST_SECTION_VOXELS, integer_problems, number_problems
 from xoctnorm.corrections.base import Correction
+from xoctnorm.corrections.tables import by_row
 from xoctnorm.errors import listed
 from xoctnorm.kernels.histograms import bin_centers, histogram, match_histogram, matching_table
 from xoctnorm.statistics import by_section
@@ -73,15 +74,10 @@ class HistogramMatch(Correction):
 
     def apply(self, planes: PlanesT, fitted: xr.Dataset) -> PlanesT:
         """Map every plane by the table of its section."""
-        tables = fitted["matched_intensity"]
-        # A table for every section of every volume, one under the other, and its row for every plane.
-        further = [dim for dim in tables.dims if dim not in ("section_label", "bin")]
-        tables = tables.transpose(*further, "section_label", "bin")
-        first_row = np.arange(0, np.prod(tables.shape[:-1], dtype=int), tables.sizes["section_label"])
-        rows = xr.Variable(further, first_row.reshape(tables.shape[:-2])) + fitted["section_index"].variable
+        rows, (tables,) = by_row(fitted, "bin", "matched_intensity")
         mapping = partial(
             match_by_row,
-            tables=tables.to_numpy().reshape(-1, tables.sizes["bin"]),
+            tables=tables,
             centers=fitted["bin_center"].to_numpy(),
             tissue_threshold=self.tissue_threshold,
             strength=self.strength,

@@ -115,26 +115,16 @@ def _drift(
     """Solve at the floor, and say how sure everything is."""
     n = model.planes.n_sections
     used = np.zeros(n, bool) if method == "continuity" else tied
-    shift = np.zeros(n)
-
-    def solve(at: float | Series) -> tuple[Solution, Series]:
-        found = model.solve(at, spreads, np.zeros(n, bool) if method == "agarose" else used)
-        shift = np.zeros(n)
-        if method == "agarose" and used.any():
-            shift[used] = found.medium[used] - found.medium[used].mean()
-            shift -= shift.mean()
-        return found, shift
-
-    found, shift = solve(floor)
+    if method == "agarose":
+        model = model.without_links(used)
+    found = model.solve(floor, spreads, used)
     step = max(error, 1e-3 * highest_floor(model.sums))
     way = -step if np.min(floor) >= step else step
-    moved, moved_shift = solve(floor + way)
+    moved = model.solve(floor + way, spreads, used)
     grow = max(1.0, found.chi2)
     n_planes = np.bincount(model.planes.section, minlength=n)
     own = np.diag(_centred(found.gain_cov)) - spreads.jitter**2 / n_planes * (1 - 1 / n)
-    if method == "agarose" and used.any():
-        own[used] = np.diag(_centred(found.medium_cov))[used[np.isfinite(found.medium)]] * 0.5 + own[used] * 0.5
-    by_floor = (moved.gain + moved_shift - found.gain - shift) / step * error
+    by_floor = (moved.gain - found.gain) / step * error
     profile_by_floor = (moved.profile - found.profile) / step * error
     profile_own = np.stack([np.diag(_centred(cov)) for cov in found.profile_cov])
     # Jitter that is common to one depth of all sections can't be told from the profile.
@@ -142,7 +132,7 @@ def _drift(
     levels = _agarose_means(model.sums, model.planes, floor)
     agarose_level = float(np.nanmedian(levels)) if np.isfinite(levels).any() else np.nan
     return Drift(
-        log_gain=found.gain + shift,
+        log_gain=found.gain,
         gain_error=np.sqrt(np.maximum(own, 1e-10) * grow + by_floor**2),
         log_jitter=found.jitter,
         jitter_error=np.sqrt(found.jitter_var * grow + hidden),
@@ -178,7 +168,8 @@ def _agarose_means(sums: ClassSums, planes: Planes, floor: float | Series = 0.0)
     known = np.isfinite(above)
     total = np.bincount(planes.section[known], above[known], minlength=planes.n_sections)
     count = np.bincount(planes.section[known], minlength=planes.n_sections)
-    return np.divide(total, count, out=np.full(planes.n_sections, np.nan), where=count > 0)
+    mean: Series = np.divide(total, count, out=np.full(planes.n_sections, np.nan), where=count > 0)
+    return mean
 
 
 def _centred(cov: Series) -> Series:
@@ -234,7 +225,7 @@ def _fitted_spreads(model: DriftModel, start: Spreads, floor: float | Series, ti
     def cost(trial: Spreads) -> float:
         # A weak prior keeps what the data do not tell where it was.
         weak = sum((np.log(getattr(trial, k) / getattr(start, k)) / 2) ** 2 for k in names if k != "jitter")
-        return model.solve(floor, trial, tied, whole=False).objective + float(weak)
+        return model.objective(floor, trial, tied) + float(weak)
 
     best, step = cost(spreads), 0.7
     while step > 0.15:

@@ -29,7 +29,6 @@ _LEAST_ERROR = 2e-4  # of a log mean
 _FIRM = 1e-5  # how firmly the mean of gains, and of profiles, is held at 0
 _LOOSE = 1e3
 _GAIN_WALK = 1.0  # gains of neighbouring sections differ by no more than a few such: it only bridges what nothing tells
-_NOTHING = np.zeros(0)
 _KIND = np.array([kind for kind, _ in SLOTS])
 _SET = np.array([relative for _, relative in SLOTS])
 
@@ -89,12 +88,10 @@ class Planes:
 
 @dataclass(frozen=True)
 class Solution:
-    """Estimates at one noise floor; the objective alone where no more was asked for.
+    """Estimates at one noise floor.
 
     Attributes
     ----------
-    objective
-        −2 log restricted likelihood, up to a constant.
     gain, gain_cov
         Log gain of sections, mean 0, and its covariance.
     profile, profile_cov
@@ -109,17 +106,16 @@ class Solution:
         Reduced χ² of all observations.
     """
 
-    objective: float
-    gain: Series = _NOTHING
-    gain_cov: Series = _NOTHING
-    profile: Series = _NOTHING
-    profile_cov: Series = _NOTHING
-    jitter: Series = _NOTHING
-    jitter_var: Series = _NOTHING
-    medium: Series = _NOTHING
-    medium_cov: Series = _NOTHING
-    residual: Series = _NOTHING
-    chi2: float = np.nan
+    gain: Series
+    gain_cov: Series
+    profile: Series
+    profile_cov: Series
+    jitter: Series
+    jitter_var: Series
+    medium: Series
+    medium_cov: Series
+    residual: Series
+    chi2: float
 
 
 @dataclass(frozen=True)
@@ -221,22 +217,49 @@ class DriftModel:
         c[:, slots, slots] = np.where(known, c[:, slots, slots], 1)
         return c
 
-    def solve(
-        self, floor: float | Series, spreads: Spreads, tied: NDArray[np.bool_], *, whole: bool = True
-    ) -> Solution:
-        """Estimate everything at a noise floor; with `whole=False` the objective alone is right, and it is quicker."""
+    def objective(self, floor: float | Series, spreads: Spreads, tied: NDArray[np.bool_]) -> float:
+        """−2 log restricted likelihood at a noise floor, up to a constant."""
+        return self._reduced(floor, spreads, tied).objective
+
+    def solve(self, floor: float | Series, spreads: Spreads, tied: NDArray[np.bool_]) -> Solution:
+        """Estimate everything at a noise floor, with the agarose of some sections tied to one level."""
+        known, at = self.known, self._start
+        n, n_depths = self.planes.n_sections, self.planes.n_depths
+        found = self._reduced(floor, spreads, tied)
+        u, left = found.unknowns, np.where(known, found.left, 0)
+        cov = linalg.cho_solve(found.factor, np.eye(len(u))) * np.outer(found.scale, found.scale)
+        jitter, jitter_var, residual = _split_jitter(left, found.own, known, spreads.jitter)
+        has = np.isin(np.arange(n), self.planes.section[known[:, 0]])
+        levels = at["offset"] + AGAROSE * n + np.flatnonzero(has)
+        medium = np.full(n, np.nan)
+        medium[has] = u[levels]
+        profile = np.arange(at["profile"], at["profile"] + _N_CLASSES * n_depths).reshape(_N_CLASSES, n_depths)
+        return Solution(
+            gain=u[:n],
+            gain_cov=cov[:n, :n],
+            profile=u[profile],
+            profile_cov=np.stack([cov[np.ix_(rows, rows)] for rows in profile]),
+            jitter=jitter,
+            jitter_var=jitter_var,
+            medium=medium,
+            medium_cov=cov[np.ix_(levels, levels)],
+            residual=residual,
+            chi2=found.misfit / max(1, int(known.sum()) - (at["slope"] + 1)),
+        )
+
+    def _reduced(self, floor: float | Series, spreads: Spreads, tied: NDArray[np.bool_]) -> _Reduced:
+        """Normal equations, solved."""
         known, n = self.known, self.planes.n_sections
         mean = np.where(known, self.sums.mean, 1.0)
         signal = np.where(known, np.maximum(mean - np.reshape(floor, (-1, 1)), 1e-3 * mean), 1.0)
         y, inflation = np.log(signal), np.where(known, mean / signal, 1.0)
         own = self._covariance(spreads, inflation)
-        shared = np.where(known[:, :, None] & known[:, None], spreads.jitter**2, 0.0)
-        lower = np.linalg.cholesky(own + shared)
+        pairs = known[:, :, None] & known[:, None]
+        lower = np.linalg.cholesky(own + np.where(pairs, spreads.jitter**2, 0.0))
         logs = np.log(np.diagonal(lower, axis1=1, axis2=2))
         log_det = 2 * float(logs[known].sum()) - 2 * float(np.log(inflation[known]).sum())
         inverse = np.linalg.inv(lower)
-        weight = np.einsum("zki,zkj->zij", inverse, inverse)
-        weight *= known[:, :, None] & known[:, None]
+        weight = np.einsum("zki,zkj->zij", inverse, inverse) * pairs
         w = sparse.bsr_array((weight, np.arange(len(weight)), np.arange(len(weight) + 1)))
         design, priors = self._design, self._priors(spreads, tied)
         weighted = w @ design
@@ -248,50 +271,34 @@ class DriftModel:
         u = scale * linalg.cho_solve(factor, scale * (weighted.T @ y.ravel()))
         left = y.ravel() - design @ u
         misfit = float(left @ (w @ left) + np.sum((priors @ u) ** 2))
-        log_normal = 2 * float(np.log(np.diag(factor[0]) / scale).sum())
+        log_det += 2 * float(np.log(np.diag(factor[0]) / scale).sum())
+        # Deviations of priors that are themselves estimated belong into the likelihood.
         log_det += 2 * 2 * n * float(np.log(spreads.slope)) + 2 * int(tied.sum()) * float(np.log(spreads.agarose))
-        objective = misfit + log_det + log_normal
-        if not whole:
-            return Solution(objective=objective)
-        cov = linalg.cho_solve(factor, np.eye(len(scale))) * np.outer(scale, scale)
-        left = np.where(known, left.reshape(known.shape), 0)
-        jitter, jitter_var, residual = _split_jitter(left, own, known, spreads.jitter)
-        free = max(1, int(known.sum()) - (self._start["slope"] + 1))
-        return self._solution(u, cov, jitter, jitter_var, residual, objective, misfit / free)
+        return _Reduced(u, left.reshape(known.shape), own, factor, scale, misfit, misfit + log_det)
 
-    def _solution(
-        self,
-        u: Series,
-        cov: Series,
-        jitter: Series,
-        jitter_var: Series,
-        residual: Series,
-        objective: float,
-        chi2: float,
-    ) -> Solution:
-        at, n, n_depths = self._start, self.planes.n_sections, self.planes.n_depths
-        has = np.isin(np.arange(n), self.planes.section[self.known[:, 0]])
-        medium = np.full(n, np.nan)
-        where = at["offset"] + AGAROSE * n + np.flatnonzero(has)
-        medium[has] = u[where]
-        profile = np.arange(at["profile"], at["profile"] + _N_CLASSES * n_depths).reshape(_N_CLASSES, n_depths)
-        return Solution(
-            gain=u[:n],
-            gain_cov=cov[:n, :n],
-            profile=u[profile],
-            profile_cov=np.stack([cov[np.ix_(rows, rows)] for rows in profile]),
-            jitter=jitter,
-            jitter_var=jitter_var,
-            medium=medium,
-            medium_cov=cov[np.ix_(where, where)],
-            objective=objective,
-            chi2=chi2,
-            residual=residual,
-        )
+    def without_links(self, tied: NDArray[np.bool_]) -> DriftModel:
+        """The same without what tissue tells across the cuts between sections whose agarose counts."""
+        mean = self.sums.mean.copy()
+        row = self.planes.section
+        mean[np.ix_(tied[row] & tied[np.maximum(row - 1, 0)], _SET < 0)] = np.nan
+        return replace(self, sums=replace(self.sums, mean=mean))
 
     def doubted(self, doubt: Series) -> DriftModel:
         """The same with other doubts."""
         return replace(self, doubt=doubt)
+
+
+@dataclass(frozen=True)
+class _Reduced:
+    """Unknowns, residuals with jitter, covariance without it, and the factor of the scaled normal equations."""
+
+    unknowns: Series
+    left: Series
+    own: Series
+    factor: tuple[Series, bool]
+    scale: Series
+    misfit: float
+    objective: float
 
 
 def _rows(width: int, columns: Index, values: Series) -> sparse.csr_array:

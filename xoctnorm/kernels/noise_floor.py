@@ -36,7 +36,7 @@ def floor_by_cuts(model: DriftModel, spreads: Spreads, tied: NDArray[np.bool_]) 
     free = np.zeros_like(tied)
 
     def cost(floor: float) -> float:
-        together, apart = (model.solve(floor, spreads, t, whole=False).objective for t in (tied, free))
+        together, apart = (model.objective(floor, spreads, t) for t in (tied, free))
         return together - apart
 
     return _least(cost, highest_floor(model.sums))
@@ -129,11 +129,7 @@ def jackknife_error(model: DriftModel, spreads: Spreads, tied: NDArray[np.bool_]
         # A section that is left out keeps its place, with errors a hundred times as large.
         left_out = np.where(model.planes.section[:, None] == s, 100.0, np.broadcast_to(model.doubt, model.known.shape))
         without = model.doubted(left_out)
-        costs = [
-            without.solve(x, spreads, tied, whole=False).objective
-            - without.solve(x, spreads, free, whole=False).objective
-            for x in (low, middle, high)
-        ]
+        costs = [without.objective(x, spreads, tied) - without.objective(x, spreads, free) for x in (low, middle, high)]
         curvature = costs[0] - 2 * costs[1] + costs[2]
         if curvature > 0:
             found.append(float(np.clip(0.5 * (costs[0] - costs[2]) / curvature, -6, 6)) * (middle - low))
