@@ -19,6 +19,7 @@ _TILES = 8  # along y and x; a tile that stands out of its series is left out
 _FEWEST_PIXELS = 100  # of a set
 _FEWEST_IN_TILE = 12
 _OUTLYING = 5.0  # standard errors
+_UNKNOWN = 0.2  # relative variance of a pixel, about five looks, where nothing tells it
 _TEXTURE = 0.01  # what a tile may differ by from plane to plane beside noise
 
 
@@ -135,7 +136,7 @@ def _count_common(sets: dict[tuple[int, int], Pixels], row: int, kind: int) -> i
 
 def _robust_variance(parts: list[Series]) -> float:
     values = np.concatenate([np.zeros(0), *parts])
-    return float((1.4826 * np.median(np.abs(values))) ** 2 + 1e-8) if values.size else 1e-8
+    return float((1.4826 * np.median(np.abs(values))) ** 2 + 1e-8) if values.size else _UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -180,8 +181,12 @@ class _TileSeries:
         return residual
 
     def scatter(self) -> Series:
-        """Residuals in units of the standard deviation of one pixel."""
-        scaled = self._residual() * np.sqrt(self.count)
+        """Residuals in units of the standard deviation of one pixel; none where one plane alone sees the set."""
+        n_planes = len(self.plane)
+        if n_planes < 2:
+            return np.zeros(0)
+        # The level of every tile was taken from the same planes.
+        scaled = self._residual() * np.sqrt(self.count * n_planes / (n_planes - 1))
         return scaled[np.isfinite(scaled)]
 
     def levels(self, variance: float) -> tuple[Series, Series]:

@@ -25,6 +25,9 @@ _AGAROSE_CHI2 = 4.0  # beyond this agarose is no reference
 _AGAROSE_STEPS = 0.03  # nor where it steps by more than this
 _AGAROSE_EXCESS = 3.0  # standard errors over the floor that agarose must have
 _STANDS_OUT = 4.0  # standard deviations: such a section's agarose is left out
+_WILD = 0.3  # jitter, while odd planes are looked for
+_ODD = 6.0  # robust standard deviations
+_LEAST_ODD = 0.15
 _BOUNDS = {"anatomy": (2e-4, 0.05), "agarose": (2e-4, 0.3), "jitter": (2e-4, 0.3)}
 
 
@@ -83,6 +86,7 @@ def estimate(
     nothing = np.zeros(n, bool)
     tied = has if has.sum() >= 2 else nothing
     floor, error = _floor(model, spreads, tied, noise_floor)
+    model = replace(model, odd=_odd_planes(model, spreads, floor))
     if tied.any():
         model = _doubting(model, replace(spreads, anatomy=0.005), floor)
         tied = tied & ~_outstanding(model, spreads, noise_floor)
@@ -176,6 +180,16 @@ def _centred(cov: Series) -> Series:
     p = np.eye(len(cov)) - 1 / len(cov)
     centred: Series = p @ cov @ p
     return centred
+
+
+def _odd_planes(model: DriftModel, spreads: Spreads, floor: float | Series) -> Bool:
+    """Planes whose jitter stands out: saturated, dim or damaged ones."""
+    nothing, odd = np.zeros(model.planes.n_sections, bool), model.odd
+    for _ in range(2):
+        jitter = replace(model, odd=odd).solve(floor, replace(spreads, jitter=_WILD), nothing).jitter
+        spread = 1.4826 * float(np.median(np.abs(jitter - np.median(jitter))))
+        odd = np.abs(jitter - np.median(jitter)) > max(_ODD * spread, _LEAST_ODD)
+    return odd if odd.mean() < 0.2 else np.zeros_like(odd)
 
 
 def _doubting(model: DriftModel, spreads: Spreads, floor: float | Series) -> DriftModel:

@@ -29,6 +29,7 @@ _LEAST_ERROR = 2e-4  # of a log mean
 _FIRM = 1e-5  # how firmly the mean of gains, and of profiles, is held at 0
 _LOOSE = 1e3
 _GAIN_WALK = 1.0  # gains of neighbouring sections differ by no more than a few such: it only bridges what nothing tells
+_ODD_JITTER = 3.0
 _KIND = np.array([kind for kind, _ in SLOTS])
 _SET = np.array([relative for _, relative in SLOTS])
 
@@ -130,11 +131,14 @@ class DriftModel:
         Where.
     doubt
         Factor on the standard error of every observation, `(plane, slot)`.
+    odd
+        Planes whose jitter may be anything: saturated, dim or damaged ones, which say nothing of their section.
     """
 
     sums: ClassSums
     planes: Planes
     doubt: Series = field(default_factory=lambda: np.ones(1))
+    odd: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(1, bool))
 
     @cached_property
     def known(self) -> NDArray[np.bool_]:
@@ -228,7 +232,7 @@ class DriftModel:
         found = self._reduced(floor, spreads, tied)
         u, left = found.unknowns, np.where(known, found.left, 0)
         cov = linalg.cho_solve(found.factor, np.eye(len(u))) * np.outer(found.scale, found.scale)
-        jitter, jitter_var, residual = _split_jitter(left, found.own, known, spreads.jitter)
+        jitter, jitter_var, residual = _split_jitter(left, found.own, known, self._jitter_variance(spreads))
         has = np.isin(np.arange(n), self.planes.section[known[:, 0]])
         levels = at["offset"] + AGAROSE * n + np.flatnonzero(has)
         medium = np.full(n, np.nan)
@@ -247,6 +251,11 @@ class DriftModel:
             chi2=found.misfit / max(1, int(known.sum()) - (at["slope"] + 1)),
         )
 
+    def _jitter_variance(self, spreads: Spreads) -> Series:
+        """Of every plane."""
+        odd = np.broadcast_to(self.odd, len(self.planes.section))
+        return np.where(odd, _ODD_JITTER**2, spreads.jitter**2)
+
     def _reduced(self, floor: float | Series, spreads: Spreads, tied: NDArray[np.bool_]) -> _Reduced:
         """Normal equations, solved."""
         known, n = self.known, self.planes.n_sections
@@ -255,7 +264,7 @@ class DriftModel:
         y, inflation = np.log(signal), np.where(known, mean / signal, 1.0)
         own = self._covariance(spreads, inflation)
         pairs = known[:, :, None] & known[:, None]
-        lower = np.linalg.cholesky(own + np.where(pairs, spreads.jitter**2, 0.0))
+        lower = np.linalg.cholesky(own + np.where(pairs, self._jitter_variance(spreads)[:, None, None], 0.0))
         logs = np.log(np.diagonal(lower, axis1=1, axis2=2))
         log_det = 2 * float(logs[known].sum()) - 2 * float(np.log(inflation[known]).sum())
         inverse = np.linalg.inv(lower)
@@ -314,7 +323,7 @@ def _differences(width: int, start: int, length: int, weights: tuple[float, ...]
 
 
 def _split_jitter(
-    left: Series, own: Series, known: NDArray[np.bool_], jitter_sd: float
+    left: Series, own: Series, known: NDArray[np.bool_], prior: Series
 ) -> tuple[Series, Series, Series]:
     """Jitter of every plane, shrunk, its error variance, and what is left of the residuals without it."""
     has = known.astype(float)
@@ -323,7 +332,7 @@ def _split_jitter(
     seen = total > 0
     raw = np.divide((w * left).sum(axis=1), total, out=np.zeros(len(left)), where=seen)
     variance = np.divide(1.0, total, out=np.full(len(left), np.inf), where=seen)
-    shrink = jitter_sd**2 / (jitter_sd**2 + variance)
+    shrink = prior / (prior + variance)
     jitter = shrink * raw
-    error = np.where(seen, jitter_sd**2 * (1 - shrink), jitter_sd**2)
+    error = np.where(seen, prior * (1 - shrink), prior)
     return jitter, error, np.where(known, left - jitter[:, None], np.nan)
