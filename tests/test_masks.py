@@ -11,8 +11,9 @@ import xarray as xr
 from conftest import HOLDINGS, assert_same_bits, no_computing
 
 from xoctnorm import InputError, OctnormWarning, normalization
+from xoctnorm.kernels.levels import Scale, imaged_field, rim
 from xoctnorm.kernels.masks import SectionMeans, without_small_parts
-from xoctnorm.kernels.outlines import Scale, imaged_field, outline, rim
+from xoctnorm.kernels.outlines import outline
 from xoctnorm.phantom import make_phantom
 
 CORTEX = Path(__file__).resolve().parents[2] / "shared" / "data" / "serial_section_cortex.tif"

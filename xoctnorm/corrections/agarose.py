@@ -16,9 +16,10 @@ from xoctnorm.corrections.base import Correction
 from xoctnorm.errors import listed, raise_problems
 from xoctnorm.kernels.consensus import ABSENT, BY_LEVEL, BY_OUTLINE, Agarose, series_agarose
 from xoctnorm.kernels.depth_series import plane_masks
+from xoctnorm.kernels.levels import Scale, imaged_field, rim
 from xoctnorm.kernels.masks import otsu_agarose_mask, without_small_parts
 from xoctnorm.kernels.otsu_series import bridged, otsu_series
-from xoctnorm.kernels.outlines import Outlined, Scale, imaged_field, outline, rim
+from xoctnorm.kernels.outlines import Outlined, outline
 from xoctnorm.statistics import by_section
 from xoctnorm.volume import PlanesT, Volume
 

@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from xoctnorm.kernels.outlines import Bool, Image, Outlined, contrast, outline, region
+from xoctnorm.kernels.levels import Bool, Image
+from xoctnorm.kernels.outlines import Outlined, contrast
+from xoctnorm.kernels.regions import region
 
 _FEWEST_PIXELS = 100
 _CAN_SAY = 0.6  # contrasts below are no larger than gains may be: levels then do not tell agarose from tissue
@@ -140,4 +142,4 @@ def _bridge(masks: Bool, origin: list[str], outlined: list[Outlined]) -> None:
             masks[i] = masks[nearest] & outlined[i].field
 
 
-__all__ = ["ABSENT", "BY_LEVEL", "BY_OUTLINE", "OWN", "Agarose", "outline", "series_agarose"]
+__all__ = ["ABSENT", "BY_LEVEL", "BY_OUTLINE", "OWN", "Agarose", "series_agarose"]
