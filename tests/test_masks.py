@@ -96,6 +96,26 @@ def test_uneven_illumination(phantom):
     assert relative_dice(phantom, mask) >= 0.99
 
 
+OPTICS = {"decay": (0.05, 0.10), "focus": 3, "rayleigh_range": 8, "noise_floor": 0.02}
+
+
+@pytest.mark.parametrize("looks", [6.0, None])
+def test_optics_with_and_without_speckle(looks):
+    phantom = make_phantom(seed=0, looks=looks, **OPTICS)
+    mask = phantom["volume"].octnorm.agarose_mask(method="border", per_section=True)
+    assert relative_dice(phantom, mask) >= 0.99
+    assert set(mask.agarose_origin.values.tolist()) == {"found"}
+
+
+@pytest.mark.parametrize(
+    ("seed", "shading"), [(3, {"tilt": (3, 4), **OPTICS}), (5, {"tile_gain": (1, 0.8)}), (2, {"tile_gain": (1, 0.8)})]
+)
+def test_shading_that_misleads_some_sections(seed, shading):
+    phantom = make_phantom(seed=seed, **shading)
+    mask = phantom["volume"].octnorm.agarose_mask(method="border", per_section=True)
+    assert relative_dice(phantom, mask) >= 0.99
+
+
 @pytest.mark.parametrize("gain", [0.3, 0.02])
 def test_a_dim_section_does_not_flip(phantom, gain):
     volume = phantom["volume"]

@@ -19,7 +19,7 @@ from xoctnorm.kernels.depth_series import plane_masks
 from xoctnorm.kernels.levels import Scale, imaged_field, rim
 from xoctnorm.kernels.masks import otsu_agarose_mask, without_small_parts
 from xoctnorm.kernels.otsu_series import bridged, otsu_series
-from xoctnorm.kernels.outlines import Outlined, outline
+from xoctnorm.kernels.outlines import Outlined, outlines
 from xoctnorm.statistics import by_section
 from xoctnorm.volume import PlanesT, Volume
 
@@ -147,7 +147,7 @@ class BorderMask(FoundMask):
         """Find the masks on the mean projections of the survey; no read, one for a mask per plane."""
         means = self._means(volume).astype(np.float32)
         scale, seeds = Scale.of(means), self._seeds(volume, len(means))
-        outlined = [outline(mean, scale, self.smoothing_sigma, seed) for mean, seed in zip(means, seeds, strict=True)]
+        outlined = outlines(means, scale, self.smoothing_sigma, seeds)
         found = series_agarose(outlined, seeds)
         if np.isnan(found.step) or all(how == ABSENT for how in found.origin):
             raise_problems(

@@ -30,13 +30,14 @@ def _density(values: Image, bandwidth: float) -> tuple[NDArray[np.float64], NDAr
 def darkest_mode(values: Image, noise: float) -> tuple[float, float]:
     """Centre and width of the darkest mode that holds 1 % of the values; NaN without any."""
     span = float(values.max() - values.min())
-    x, counts, density = _density(values, max(noise / 2, span / 200, 1e-6))
+    bandwidth = max(noise / 2, span / 200, 1e-6)
+    x, counts, density = _density(values, bandwidth)
     total, last = np.cumsum(counts), len(x) - 1
     for i in np.flatnonzero(density > 0):
         if density[i] < density[max(0, i - 2) : i + 3].max() or total[i] < _LEAST_SHARE / 4 * total[-1]:
             continue
         width = max(flank(values, x[i]), noise / 2, 1e-6)
-        end = min(last, int(np.searchsorted(x, x[i] + 3 * width)))
+        end = min(last, int(np.searchsorted(x, x[i] + 3 * max(width, bandwidth))))
         if end == last or (density[end] <= 0.6 * density[i] and total[end] >= _LEAST_SHARE * total[-1]):
             return float(x[i]), width
     return float("nan"), float("nan")

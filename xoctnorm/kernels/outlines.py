@@ -6,7 +6,8 @@ and widths here are in that unit.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,6 +73,40 @@ class Outlined:
         """Pixels that belong to the class without doubt."""
         return self.field & (self.reached <= self.centre + WIDTH * self.width)
 
+    def classed(self, seeds: Bool | None) -> Outlined:
+        """Flood the image from the border and the seeds, and find the class."""
+        from skimage.morphology import reconstruction
+
+        surface = np.where(self.field, self.smooth, np.nanmax(self.smooth))
+        start = _start(self.field, seeds)
+        reached = reconstruction(np.where(start, surface, surface.max()), surface, method="erosion").astype(np.float32)
+        if seeds is not None and (seeds & self.field).any():
+            marked = self.smooth[seeds & self.field]
+            centre = float(np.median(marked))
+            width = max(flank(marked, centre), self.remains / 2)
+        else:
+            centre, width = darkest_mode(reached[self.field], self.remains)
+        return replace(self, reached=reached, centre=centre, width=width)
+
+
+def outlines(means: Iterable[Image], scale: Scale, sigma: float, seeds: list[Bool | None]) -> list[Outlined]:
+    """Find the darkest class of each mean projection that touches the border of its field, on even ground.
+
+    How the level of the class rises and falls over the field is the median over all images: it comes from
+    the instrument, and where one image is misled, others are not.
+    """
+    plain = [outline(mean, scale, sigma, seed) for mean, seed in zip(means, seeds, strict=True)]
+    found = [(one, seed) for one, seed in zip(plain, seeds, strict=True) if one.found]
+    if not found:
+        return plain
+    rise = np.median([_rise(one, seed) for one, seed in found], axis=0)
+    if np.abs(rise).max() <= np.median([one.width for one, _ in found]) / 2:
+        return plain
+    return [
+        replace(one, level=one.level - rise, smooth=one.smooth - rise, rise=rise).classed(seed)
+        for one, seed in zip(plain, seeds, strict=True)
+    ]
+
 
 def outline(mean: Image, scale: Scale, sigma: float, seeds: Bool | None = None) -> Outlined:
     """Find the darkest class of a mean projection that touches the border of the field.
@@ -81,45 +116,22 @@ def outline(mean: Image, scale: Scale, sigma: float, seeds: Bool | None = None) 
     field; its width is that of its dark flank, on which no tissue lies. Seeds, where there are any, give
     centre and width themselves.
     """
-    from skimage.morphology import reconstruction
-
     field = imaged_field(mean)
     level = np.where(field, scale.level(np.where(np.isfinite(mean), mean, 0)), np.float32(np.nan))
     noise = noise_of(level)
     smoothings = [sigma, *(s for s in (2.0, 4.0) if s > sigma)]
-    remains = noise
     for used in smoothings:
-        remains = noise / max(1.0, np.sqrt(4 * np.pi) * used)
-        if remains < _NOISE:
+        if noise / max(1.0, np.sqrt(4 * np.pi) * used) < _NOISE:
             break
     filled = np.where(np.isfinite(mean) & (mean != 0), mean, 0)
     smooth = np.where(field, scale.level(average(filled, field & (filled != 0), used)), np.float32(np.nan))
-    start = rim(field)
-    if seeds is not None:
-        start = start | (seeds & field)
-    if field.sum() < FEWEST_PIXELS:
-        return Outlined(level, smooth, field, smooth, noise, used)
-    surface = np.where(field, smooth, np.nanmax(smooth))
-    reached = reconstruction(np.where(start, surface, surface.max()), surface, method="erosion").astype(np.float32)
-    found = Outlined(level, smooth, field, reached, noise, used)
-    values = reached[field]
-    if seeds is not None and (seeds & field).any():
-        marked = smooth[seeds & field]
-        centre = float(np.median(marked))
-        width = max(flank(marked, centre), remains / 2)
-    else:
-        centre, width = darkest_mode(values, remains)
-    if not np.isfinite(centre):
-        return found
-    rise = _rise(smooth - np.float32(centre), field, start, WIDTH * width)
-    uneven = bool(np.abs(rise).max() > width / 2)
-    if uneven:
-        level, smooth = level - rise, smooth - rise
-        surface = np.where(field, smooth, np.nanmax(smooth))
-        reached = reconstruction(np.where(start, surface, surface.max()), surface, method="erosion").astype(np.float32)
-        if seeds is None or not (seeds & field).any():
-            centre, width = darkest_mode(reached[field], remains)
-    return Outlined(level, smooth, field, reached, noise, used, centre, width, rise if uneven else 0.0)
+    image = Outlined(level, smooth, field, smooth, noise, used)
+    return image if field.sum() < FEWEST_PIXELS else image.classed(seeds)
+
+
+def _start(field: Bool, seeds: Bool | None) -> Bool:
+    """Where agarose is looked for first."""
+    return rim(field) if seeds is None else rim(field) | (seeds & field)
 
 
 def contrast(outlined: list[Outlined]) -> tuple[float, NDArray[np.float64]]:
@@ -151,19 +163,25 @@ def _tissue_above(one: Outlined) -> Image:
     return above
 
 
-def _rise(above: Image, field: Bool, start: Bool, most: float) -> Image:
-    """How the level of agarose rises and falls over the field: followed from the border on, as long as it is slow."""
+def _rise(one: Outlined, seeds: Bool | None) -> Image:
+    """How the level of agarose rises and falls over the field: followed from the border on, as long as it is slow.
+
+    What is left of the width once the rise is taken off bounds what may still follow, or tissue would.
+    """
+    above, width, start = one.smooth - np.float32(one.centre), one.width, _start(one.field, seeds)
     rise = np.zeros(above.shape, np.float32)
     size = 0
     for _ in range(_FLOODS):
-        parts, _ = ndimage.label(field & (above - rise <= most))
+        parts, _ = ndimage.label(one.field & (above - rise <= WIDTH * width))
         begun = np.unique(parts[start])
         core = np.isin(parts, begun[begun > 0])
         if core.sum() <= 1.002 * size:
             break
         size = core.sum()
         rise = _coarse_average(above, core)
-    return rise
+        rest = (above - rise)[core]
+        width = min(width, flank(rest, float(np.median(rest))))
+    return rise - np.median(rise)
 
 
 def _coarse_average(values: Image, where: Bool) -> Image:
