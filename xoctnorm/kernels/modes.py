@@ -9,6 +9,7 @@ from scipy import ndimage
 from xoctnorm.kernels.levels import Image
 
 _LEAST_SHARE = 0.01  # of the field, for a class
+_NARROWEST = 0.05  # structure of a distribution that is finer is no class of tissue
 
 
 def flank(values: Image, centre: float) -> float:
@@ -43,8 +44,10 @@ def darkest_mode(values: Image, noise: float) -> tuple[float, float]:
     return float("nan"), float("nan")
 
 
-def tissue_mode(values: Image, bandwidth: float) -> float:
+def tissue_mode(values: Image, noise: float) -> float:
     """Centre of the darkest mode that holds 4 % of the values, else their lower quartile."""
+    low, high = np.percentile(values, [1, 99])
+    bandwidth = max((high - low) / 40, noise, _NARROWEST)
     x, counts, density = _density(values, bandwidth)
     share, last = np.cumsum(counts) / counts.sum(), len(x) - 1
     reach = max(1, round(2 * bandwidth / (x[1] - x[0])))

@@ -135,23 +135,25 @@ def _start(field: Bool, seeds: Bool | None) -> Bool:
 
 
 def contrast(outlined: list[Outlined]) -> tuple[float, NDArray[np.float64]]:
-    """Level of the darkest class of tissue above agarose, over all images, and the share that every image has of it.
+    """Level of the darkest class of tissue above agarose, the median over all images, and what share each has of it.
 
     The share is 1 but where all tissue lies much less above the dark class than in other images: there
-    the noise floor has eaten up the contrast, or the dark class is no agarose. NaN, where no image has both.
+    the noise floor has eaten up the contrast, or the dark class is no agarose. It is infinite where tissue
+    lies much higher: there what is empty, such as a tear, is the dark class. NaN, where no image has both.
     """
     above = [_tissue_above(one) for one in outlined]
     heights = np.array([np.median(values) if values.size >= FEWEST_PIXELS else np.nan for values in above])
+    heights[heights <= 0] = np.nan
     shares = np.ones(len(outlined))
     if np.isnan(heights).all():
         return float("nan"), shares
-    usual = float(np.nanpercentile(heights, 75))
-    low = heights < _LESS * usual
-    shares[low] = np.maximum(heights[low] / usual, 0.1)
-    values = np.concatenate([part for part, height in zip(above, heights, strict=True) if height >= _LESS * usual])
+    usual = float(np.nanpercentile(heights, 75, method="lower" if np.isfinite(heights).sum() > 2 else "linear"))
+    low, high = heights < _LESS * usual, heights > usual / _LESS
     noise = float(np.median([one.remains for one in outlined]))
-    low_end, high_end = np.percentile(values, [1, 99])
-    return max(tissue_mode(values, max((high_end - low_end) / 40, noise)), noise), shares
+    steps = [tissue_mode(above[i], noise) for i in np.flatnonzero(np.isfinite(heights) & ~low & ~high)]
+    shares[low] = np.maximum(heights[low] / usual, 0.1)
+    shares[high] = np.inf
+    return max(float(np.median(steps)), noise), shares
 
 
 def _tissue_above(one: Outlined) -> Image:

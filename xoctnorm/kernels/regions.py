@@ -20,13 +20,14 @@ def region(one: Outlined, centre: float, step: float, extra: Bool | None = None)
 
     A pixel is weighed together with its neighbours (mean field of an Ising model), so that the outline is
     as sharp as the noise allows. The level of agarose may change slowly over the image. What is not
-    connected to agarose that is beyond doubt is tissue.
+    connected to agarose that is beyond doubt is tissue; what is much darker than agarose is no tissue.
     """
     width = one.width if np.isfinite(one.width) else step / 8
     core = one.field & (one.reached <= centre + min(WIDTH * width, step / 2))
-    if not core.any():
+    if not (core & (one.smooth >= centre - step / 2)).any():
         return core
-    evidence = weigh(one.level, local_level(one, core), step, max(one.noise, width * 3.5 * one.sigma))
+    level = local_level(one, core & (one.smooth >= centre - step / 2))
+    evidence = weigh(one.level, level, step, max(one.noise, width * 3.5 * one.sigma))
     mask = settle(np.where(one.field, evidence, 0), one.field)
     parts, _ = ndimage.label(mask)
     sure = np.unique(parts[core & mask])
