@@ -146,7 +146,8 @@ class BorderMask(FoundMask):
     def fit(self, volume: Volume) -> tuple[xr.Dataset, list[str]]:
         """Find the masks on the mean projections of the survey; no read, one for a mask per plane."""
         means = self._means(volume).astype(np.float32)
-        scale, seeds = Scale.of(means), self._seeds(volume, len(means))
+        seeds = self._seeds(volume, len(means))
+        scale = Scale.of(means, seeds)
         outlined = outlines(means, scale, self.smoothing_sigma, seeds)
         found = series_agarose(outlined, seeds)
         if np.isnan(found.step) or all(how == ABSENT for how in found.origin):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,8 @@ from scipy import ndimage
 Bool = NDArray[np.bool_]
 Image = NDArray[np.float32]
 
+_HARDLY, _CLEARLY = 0.01, 0.05  # shares of the field brighter and darker than its border, for bright agarose
+_APART = 0.2  # at least, between classes
 _SPECK = 25  # pixels without data that make no border
 _SQUARE = np.ones((3, 3), bool)
 
@@ -19,34 +21,55 @@ _SQUARE = np.ones((3, 3), bool)
 class Scale:
     """How intensities become the unit of levels: their log, or, where they are not positive, their share of a span.
 
+    Agarose is the lowest level. It is taken for bright where, in most images, hardly anything in the field is
+    brighter than its border, and more is darker.
+
     Attributes
     ----------
     least
         Smallest intensity of which a log is taken.
     span
         Intensities that make one unit, for intensities that are not positive; 0 takes the log.
+    sign
+        -1 where agarose is brighter than tissue: levels are negated, so that agarose is the lowest of them.
     """
 
     least: float
     span: float = 0.0
+    sign: int = 1
 
     @classmethod
-    def of(cls, means: Image) -> Scale:
-        """Choose the scale for mean projections."""
+    def of(cls, means: Image, seeds: list[Bool | None] | None = None) -> Scale:
+        """Choose the scale for mean projections; seeds, where there are any, take the place of the border."""
         values = means[np.isfinite(means) & (means != 0)]
         if not values.size:
             return cls(1.0)
         low, high = np.percentile(values, [0.1, 99.9]).tolist()
-        if low <= 0:
-            return cls(0.0, max((high - low) / 3, 1e-30))
-        return cls(low / 3)
+        scale = cls(low / 3) if low > 0 else cls(0.0, max((high - low) / 3, 1e-30))
+        starts = [None] * len(means) if seeds is None else seeds
+        shares = np.array([_beside(start, mean, scale) for start, mean in zip(starts, means, strict=True)])
+        above, below = np.nanmedian(shares, axis=0) if np.isfinite(shares).any() else (1.0, 0.0)
+        return replace(scale, sign=-1) if above < _HARDLY and below > _CLEARLY else scale
 
     def level(self, intensity: NDArray[np.floating]) -> Image:
         """Levels of intensities."""
         if self.span:
-            return (intensity / np.float32(self.span)).astype(np.float32)
+            return (intensity / np.float32(self.sign * self.span)).astype(np.float32)
         level: Image = np.log(np.maximum(intensity, np.float32(self.least))).astype(np.float32)
-        return level
+        return level if self.sign > 0 else -1 * level
+
+
+def _beside(seeds: Bool | None, mean: Image, scale: Scale) -> tuple[float, float]:
+    """Shares of the field that are much brighter, and much darker, than seeds or its border; NaN without a field."""
+    field = imaged_field(mean)
+    has = np.isfinite(mean) & (mean != 0)
+    if not (field & has).any():
+        return float("nan"), float("nan")
+    smooth = scale.level(average(np.where(has, mean, 0), field & has, 1.0))
+    start = rim(field) if seeds is None or not (seeds & field).any() else seeds & field
+    beside = (smooth - np.median(smooth[start]))[field]
+    apart = max(_APART, 3 * noise_of(smooth))
+    return float(np.mean(beside > apart)), float(np.mean(beside < -apart))
 
 
 def imaged_field(mean: NDArray[np.floating]) -> Bool:
