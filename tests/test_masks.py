@@ -11,6 +11,8 @@ import xarray as xr
 from conftest import HOLDINGS, assert_same_bits, no_computing
 
 from xoctnorm import InputError, OctnormWarning, normalization
+from xoctnorm.corrections import BorderMask
+from xoctnorm.fitting import Call, fit
 from xoctnorm.kernels.levels import Scale, imaged_field, rim
 from xoctnorm.kernels.masks import SectionMeans, without_small_parts
 from xoctnorm.kernels.outlines import outline
@@ -588,6 +590,35 @@ def test_no_agarose_to_be_found():
     volume = xr.DataArray(values, dims=("z", "y", "x"))
     with pytest.raises(InputError, match="finds no dark class of its own that touches the border"):
         volume.octnorm.agarose_mask(method="border")
+
+
+@pytest.mark.parametrize("option", [{}, {"per_section": True}, {"per_plane": True}])
+@pytest.mark.parametrize("looks", [6.0, 200.0])
+def test_a_volume_without_agarose_where_none_is_required(option, looks):
+    speckle = np.random.default_rng(0).gamma(looks, 1 / looks, (6, 40, 40))
+    volume = xr.DataArray(speckle, dims=("z", "y", "x"), coords={"section": ("z", [0, 0, 0, 1, 1, 1])})
+    call = Call("agarose_mask", {})
+    with pytest.warns(OctnormWarning, match="no agarose is found in the volume: there is no dark class of its own"):
+        fitted = fit(volume, [BorderMask(required=False, **option)], call, section="section", problems=[])
+    assert not fitted.agarose_mask.any()
+    assert fitted.agarose_mask.dims == {"per_section": ("section_label", "y", "x"), "per_plane": ("z", "y", "x")}.get(
+        next(iter(option), ""), ("y", "x")
+    )
+    assert set(fitted.agarose_origin.values.ravel().tolist()) == {"no agarose"}
+    with pytest.raises(InputError, match="finds no dark class of its own"):
+        fit(volume, [BorderMask(**option)], call, section="section", problems=[])
+
+
+def test_required_is_a_matter_of_code_that_can_do_without():
+    phantom = small()
+    found, expected = (
+        fit(phantom["volume"], [BorderMask(per_section=True, required=needed)], Call("x", {}), section="section")
+        for needed in (False, True)
+    )
+    np.testing.assert_array_equal(found.agarose_mask, expected.agarose_mask)
+    assert BorderMask(required="no").problems() == ["required='no': needs True or False"]
+    mask = phantom["volume"].octnorm.agarose_mask(method="border")
+    assert "required" not in json.loads(mask.attrs["xoctnorm_provenance"])["steps"][-1]["parameters"]
 
 
 def test_bad_masks_of_sections(fitted):
