@@ -11,8 +11,11 @@ import xarray as xr
 from conftest import HOLDINGS, assert_same_bits, no_computing
 
 from xoctnorm import InputError, OctnormWarning, normalization
+from xoctnorm.corrections import BorderMask
+from xoctnorm.fitting import Call, fit
+from xoctnorm.kernels.levels import Scale, imaged_field, rim
 from xoctnorm.kernels.masks import SectionMeans, without_small_parts
-from xoctnorm.kernels.outlines import Scale, imaged_field, outline, rim
+from xoctnorm.kernels.outlines import outline
 from xoctnorm.phantom import make_phantom
 
 CORTEX = Path(__file__).resolve().parents[2] / "shared" / "data" / "serial_section_cortex.tif"
@@ -32,7 +35,7 @@ def best_outline(tissue: np.ndarray, section: np.ndarray) -> float:
 def relative_dice(phantom: xr.Dataset, mask: xr.DataArray, tissue: np.ndarray | None = None) -> float:
     """Dice of tissue, relative to the best that one outline per section can have."""
     section = phantom.section.values
-    field = (phantom.tissue_class != 0).values
+    field = ((phantom.tissue_class != 0) & ~phantom.damage_mask).values
     tissue = phantom.tissue_mask.values if tissue is None else tissue
     found = mask.values[np.searchsorted(np.unique(section), section)]
     return dice(field & ~found, tissue & field) / best_outline(tissue & field, section)
@@ -92,6 +95,26 @@ def test_a_mask_per_plane_is_better_than_any_outline_per_section(phantom):
 def test_uneven_illumination(phantom):
     x = np.linspace(-1, 1, phantom.sizes["x"])
     mask = (phantom["volume"] * (1 + 0.2 * x)).octnorm.agarose_mask(method="border", per_section=True)
+    assert relative_dice(phantom, mask) >= 0.99
+
+
+OPTICS = {"decay": (0.05, 0.10), "focus": 3, "rayleigh_range": 8, "noise_floor": 0.02}
+
+
+@pytest.mark.parametrize("looks", [6.0, None])
+def test_optics_with_and_without_speckle(looks):
+    phantom = make_phantom(seed=0, looks=looks, **OPTICS)
+    mask = phantom["volume"].octnorm.agarose_mask(method="border", per_section=True)
+    assert relative_dice(phantom, mask) >= 0.99
+    assert set(mask.agarose_origin.values.tolist()) == {"found"}
+
+
+@pytest.mark.parametrize(
+    ("seed", "shading"), [(3, {"tilt": (3, 4), **OPTICS}), (5, {"tile_gain": (1, 0.8)}), (2, {"tile_gain": (1, 0.8)})]
+)
+def test_shading_that_misleads_some_sections(seed, shading):
+    phantom = make_phantom(seed=seed, **shading)
+    mask = phantom["volume"].octnorm.agarose_mask(method="border", per_section=True)
     assert relative_dice(phantom, mask) >= 0.99
 
 
@@ -158,6 +181,79 @@ def test_sections_whose_agarose_was_cut_away_get_none(phantom):
     assert mask[7].any()
 
 
+TORN = {
+    "one section": {"torn_sections": [5], "bubble_planes": [12, 44, 45], **OPTICS},
+    "two sections": {"torn_sections": [0, 7]},
+    "everything at once": {
+        **OPTICS,
+        "lesions": 4,
+        "specular_planes": [7, 31],
+        "torn_sections": [5],
+        "bubble_planes": [12, 44],
+        "tile_gain": (1, 0.9),
+        "margin": 6,
+        "agarose_steps": 0.1,
+    },
+}
+
+
+@pytest.mark.parametrize("name", TORN)
+def test_a_torn_section_does_not_decide_for_all(name):
+    phantom = make_phantom(seed=0, **TORN[name])
+    torn = TORN[name]["torn_sections"]
+    with pytest.warns(OctnormWarning, match=f"section {', '.join(map(str, torn))}: has no dark class of its own"):
+        mask = phantom["volume"].octnorm.agarose_mask(method="border", per_section=True)
+    assert relative_dice(phantom, mask) >= 0.99
+    assert not set(mask.agarose_origin.values.tolist()) & {"no agarose", "outline of its neighbours"}
+    rows = mask.values[phantom.section.values]
+    assert rows[phantom.damage_mask.values & np.isin(phantom.section, torn)[:, None, None]].mean() > 0.98  # no tissue
+    assert (rows & phantom.tissue_mask.values).sum() < 0.03 * phantom.tissue_mask.values.sum()
+
+
+NO_AGAROSE = {
+    "lesions beside": {"no_agarose_sections": [2, 3, 9], "lesions": 6, "missing_sections": [4]},
+    "bright": {"no_agarose_sections": [3, 8], "agarose": 0.12},
+    "most": {"no_agarose_sections": [0, 1, 2, 3, 4, 5, 6]},
+}
+
+
+@pytest.mark.parametrize("name", NO_AGAROSE)
+def test_where_there_is_no_agarose_none_is_found(name):
+    phantom = make_phantom(seed=5, **NO_AGAROSE[name])
+    with pytest.warns(OctnormWarning, match="shows no agarose"):
+        mask = phantom["volume"].octnorm.agarose_mask(method="border", per_section=True)
+    empty = mask.section_label[~mask.any(["y", "x"])].values
+    assert empty.tolist() == NO_AGAROSE[name]["no_agarose_sections"]
+    assert relative_dice(phantom, mask) >= 0.99
+
+
+def test_agarose_that_steps_while_tissue_does_not():
+    phantom = make_phantom(seed=0, agarose_steps=0.1)
+    mask = phantom["volume"].octnorm.agarose_mask(method="border", per_section=True)
+    assert relative_dice(phantom, mask) >= 0.99
+
+
+@pytest.mark.parametrize("intensity", ["linear", "db"])
+def test_agarose_brighter_than_tissue(intensity):
+    phantom = make_phantom(seed=1, agarose=0.5, intensity=intensity, torn_sections=[5], **OPTICS)
+    volume, tissue = phantom["volume"], phantom.tissue_mask.values
+    mask = volume.octnorm.agarose_mask(method="border", per_section=True)
+    assert relative_dice(phantom, mask) >= 0.99
+    assert set(mask.agarose_origin.values.tolist()) == {"found"}
+    planes = volume.octnorm.agarose_mask(method="border", per_plane=True)
+    assert dice(~planes.values, tissue | phantom.damage_mask.values) > 0.98
+
+
+def test_seeds_of_dark_agarose_inside_bright_tissue():
+    y, x = np.ogrid[-1:1:60j, -1:1:60j]
+    pocket = np.hypot(y, x) < 0.4
+    speckle = np.random.default_rng(0).gamma(20, 1 / 20, (8, 60, 60))
+    volume = xr.DataArray(np.where(pocket, 0.1, 0.5) * speckle, dims=("z", "y", "x"))
+    seeds = xr.DataArray(np.hypot(y, x) < 0.1, dims=("y", "x"))
+    mask = volume.octnorm.agarose_mask(method="border", seeds=seeds)
+    assert dice(mask.values, pocket) > 0.97
+
+
 def test_a_section_of_agarose_alone(phantom):
     values = phantom["volume"].values.copy()
     tissue = phantom.tissue_mask.values & (phantom.section != 5).values[:, None, None]
@@ -216,9 +312,12 @@ def test_otsu_per_section_and_per_plane_follow_neighbours_where_there_is_no_tiss
 
 
 def test_auto_falls_back_on_otsu_with_a_warning():
-    rng = np.random.default_rng(0)
-    values = np.where(np.arange(40) < 20, 1.0, 3.0) * rng.gamma(50, 1 / 50, (6, 40, 40))
-    values[:, 3:-3, 3:-3] = 0.3 * rng.gamma(50, 1 / 50, (6, 34, 34))  # the darkest class touches no border
+    y, x = np.ogrid[:80, :80]
+    radius = np.hypot(y - 40, x - 40)
+    dark = (radius < 20) | ((np.abs(y - 40) < 3) & (x < 40))  # hardly touches the border
+    values = np.where(dark, 0.3, np.where(radius < 30, 3.0, 2.0)) * np.random.default_rng(0).gamma(
+        50, 1 / 50, (6, 80, 80)
+    )
     volume = xr.DataArray(values, dims=("z", "y", "x"))
     with pytest.warns(OctnormWarning, match="by method='otsu', which should be looked at"):
         mask = volume.octnorm.agarose_mask(method="auto", seeds=None)
@@ -292,7 +391,7 @@ def test_the_field_and_its_border():
     border = rim(field)
     assert border[5].all()
     assert not border[6, 1:-1].any()
-    assert outline(mean.astype("f4"), Scale.of(mean.astype("f4")), 1.0).field[20, 20]
+    assert outline(mean.astype("f4"), Scale.of(mean.astype("f4")[None]), 1.0).field[20, 20]
 
 
 def test_intensities_that_are_not_positive(phantom):
@@ -491,6 +590,35 @@ def test_no_agarose_to_be_found():
     volume = xr.DataArray(values, dims=("z", "y", "x"))
     with pytest.raises(InputError, match="finds no dark class of its own that touches the border"):
         volume.octnorm.agarose_mask(method="border")
+
+
+@pytest.mark.parametrize("option", [{}, {"per_section": True}, {"per_plane": True}])
+@pytest.mark.parametrize("looks", [6.0, 200.0])
+def test_a_volume_without_agarose_where_none_is_required(option, looks):
+    speckle = np.random.default_rng(0).gamma(looks, 1 / looks, (6, 40, 40))
+    volume = xr.DataArray(speckle, dims=("z", "y", "x"), coords={"section": ("z", [0, 0, 0, 1, 1, 1])})
+    call = Call("agarose_mask", {})
+    with pytest.warns(OctnormWarning, match="no agarose is found in the volume: there is no dark class of its own"):
+        fitted = fit(volume, [BorderMask(required=False, **option)], call, section="section", problems=[])
+    assert not fitted.agarose_mask.any()
+    assert fitted.agarose_mask.dims == {"per_section": ("section_label", "y", "x"), "per_plane": ("z", "y", "x")}.get(
+        next(iter(option), ""), ("y", "x")
+    )
+    assert set(fitted.agarose_origin.values.ravel().tolist()) == {"no agarose"}
+    with pytest.raises(InputError, match="finds no dark class of its own"):
+        fit(volume, [BorderMask(**option)], call, section="section", problems=[])
+
+
+def test_required_is_a_matter_of_code_that_can_do_without():
+    phantom = small()
+    found, expected = (
+        fit(phantom["volume"], [BorderMask(per_section=True, required=needed)], Call("x", {}), section="section")
+        for needed in (False, True)
+    )
+    np.testing.assert_array_equal(found.agarose_mask, expected.agarose_mask)
+    assert BorderMask(required="no").problems() == ["required='no': needs True or False"]
+    mask = phantom["volume"].octnorm.agarose_mask(method="border")
+    assert "required" not in json.loads(mask.attrs["xoctnorm_provenance"])["steps"][-1]["parameters"]
 
 
 def test_bad_masks_of_sections(fitted):

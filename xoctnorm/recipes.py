@@ -18,6 +18,7 @@ from xoctnorm.corrections import (
     METHODS,
     BorderMask,
     Correction,
+    FoundMask,
     GivenMask,
     Linearize,
     OtsuMask,
@@ -205,10 +206,15 @@ def agarose_mask(
     """Agarose mask of a volume, with what was found out about it."""
     problems = method_problems("method", method)
     correction = METHODS.get(str(method), OtsuMask)(**parameters)
-    call = Call(
-        "agarose_mask", {"method": method, **correction.parameters(), "seeds": _named(seeds), "section": section}
+    asked = {"method": method, **FoundMask(**parameters).parameters(), "seeds": _named(seeds), "section": section}
+    fitted = fit(
+        da,
+        [correction],
+        Call("agarose_mask", asked),
+        section=section,
+        seeds=seeds,
+        problems=[*problems, *correction.problems()],
     )
-    fitted = fit(da, [correction], call, section=section, seeds=seeds, problems=[*problems, *correction.problems()])
     found = [name for name in ("otsu_threshold", *AGAROSE_TABLES) if name in fitted]
     return _alone(fitted.set_coords(found), "agarose_mask", da)
 

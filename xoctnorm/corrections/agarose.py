@@ -16,13 +16,19 @@ from xoctnorm.corrections.base import Correction
 from xoctnorm.errors import listed, raise_problems
 from xoctnorm.kernels.consensus import ABSENT, BY_LEVEL, BY_OUTLINE, Agarose, series_agarose
 from xoctnorm.kernels.depth_series import plane_masks
+from xoctnorm.kernels.levels import Scale, imaged_field, rim
 from xoctnorm.kernels.masks import otsu_agarose_mask, without_small_parts
 from xoctnorm.kernels.otsu_series import bridged, otsu_series
-from xoctnorm.kernels.outlines import Outlined, Scale, imaged_field, outline, rim
+from xoctnorm.kernels.outlines import Outlined, outlines
 from xoctnorm.statistics import by_section
 from xoctnorm.volume import PlanesT, Volume
 
 Images = NDArray[np.bool_]
+
+_NOTHING = (
+    "no dark class of its own that touches the border of the imaged field, with tissue beside it: is there agarose "
+    "in the field? Mark some with seeds=, take method='otsu', or pass a mask with agarose_mask="
+)
 
 _DEFAULT_PIXELS = 25  # parts with fewer are dropped
 _CLEAR = 3.0  # standard deviations from agarose to tissue
@@ -137,30 +143,34 @@ class OtsuMask(FoundMask):
 class BorderMask(FoundMask):
     """Agarose as the darkest class, on log intensity, that touches the border of the imaged field.
 
-    The parameters are those of `FoundMask`; parts below the area of 25 pixels are dropped by default.
+    Where the border is brighter than everything inside, it is the brightest.
+
+    Parameters
+    ----------
+    smoothing_sigma, per_section, per_plane, min_area
+        Those of `FoundMask`; parts below the area of 25 pixels are dropped by default.
+    required
+        Whether a volume without agarose is an error; else its masks are empty.
     """
 
-    required: bool = True
     name: ClassVar[str] = "border_mask"
+    required: bool = True
+
+    def problems(self) -> list[str]:
+        """See `Correction.problems`."""
+        needed = isinstance(self.required, bool | np.bool_)
+        return super().problems() + ([] if needed else [f"required={self.required!r}: needs True or False"])
 
     def fit(self, volume: Volume) -> tuple[xr.Dataset, list[str]]:
         """Find the masks on the mean projections of the survey; no read, one for a mask per plane."""
         means = self._means(volume).astype(np.float32)
-        scale, seeds = Scale.of(means), self._seeds(volume, len(means))
-        outlined = [outline(mean, scale, self.smoothing_sigma, seed) for mean, seed in zip(means, seeds, strict=True)]
+        seeds = self._seeds(volume, len(means))
+        scale = Scale.of(means, seeds)
+        outlined = outlines(means, scale, self.smoothing_sigma, seeds)
         found = series_agarose(outlined, seeds)
-        if not self.required and (np.isnan(found.step) or all(how == ABSENT for how in found.origin)):
-            none = np.zeros((len(means), *means.shape[1:]), bool)
-            return xr.Dataset({"agarose_mask": self._variable(volume, none)}), ["no agarose is found in the volume"]
-        if np.isnan(found.step) or all(how == ABSENT for how in found.origin):
-            raise_problems(
-                "agarose mask",
-                [
-                    "method='border' finds no dark class of its own that touches the border of the imaged field, with "
-                    "tissue beside it: is there agarose in the field? Mark some with seeds=, take method='otsu', or "
-                    "pass a mask with agarose_mask="
-                ],
-            )
+        nothing = np.isnan(found.step) or all(how == ABSENT for how in found.origin)
+        if nothing and self.required:
+            raise_problems("agarose mask", [f"method='border' finds {_NOTHING}"])
         least = self._least(volume, _DEFAULT_PIXELS)
         masks = np.stack(
             [without_small_parts(mask, one.field, least) for mask, one in zip(found.masks, outlined, strict=True)]
@@ -169,7 +179,12 @@ class BorderMask(FoundMask):
         dims = (SECTIONS,) if self.wants_section_means else ()
         if self.per_plane:
             masks = self._of_planes(volume, outlined, replace(found, masks=masks), scale, least)
-        raise_problems("agarose mask", coverage_problems("the mask by method='border'", masks))
+        problems = coverage_problems("the mask by method='border'", masks)
+        if problems and not self.required:
+            nothing, masks, measures = True, np.zeros_like(masks), np.zeros_like(measures)
+            found = replace(found, origin=(ABSENT,) * len(found.origin))
+        elif problems:
+            raise_problems("agarose mask", problems)
 
         def table(values: NDArray[np.generic]) -> xr.Variable:
             return xr.Variable(dims, values if dims else values[0])
@@ -183,6 +198,8 @@ class BorderMask(FoundMask):
                 "agarose_contact": table(measures[:, 1]),
             }
         )
+        if nothing:
+            return fitted, [f"no agarose is found in the volume: there is {_NOTHING}"]
         return fitted, _notes(volume, found) if self.wants_section_means else []
 
     def _of_planes(

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from xoctnorm.kernels.outlines import log_noise
+from xoctnorm.kernels.levels import noise_of
 
 Bool = NDArray[np.bool_]
 Image = NDArray[np.float32]
@@ -121,7 +121,7 @@ def classify(ends: Image, agarose: Bool, follows: Bool) -> TissueClasses:
 
 
 def _smoothing(images: Image) -> float:
-    noise = np.median([log_noise(_log(image)) for image in images])
+    noise = np.median([noise_of(_log(image)) for image in images])
     least, most = _SMOOTHINGS
     return float(np.clip(noise / (_NOISE * np.sqrt(4 * np.pi)), least, most))
 

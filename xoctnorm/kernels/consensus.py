@@ -8,9 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from xoctnorm.kernels.outlines import Bool, Image, Outlined, contrast, outline, region
+from xoctnorm.kernels.levels import Bool, Image
+from xoctnorm.kernels.outlines import Outlined, contrast
+from xoctnorm.kernels.regions import region
 
 _FEWEST_PIXELS = 100
+_ENOUGH = 0.25  # of all images: where so many agree with the first one, no other is tried
+_MOST_PARTIES = 5
 _CAN_SAY = 0.6  # contrasts below are no larger than gains may be: levels then do not tell agarose from tissue
 
 OWN, BY_LEVEL, BY_OUTLINE, ABSENT = "found", "level of its neighbours", "outline of its neighbours", "no agarose"
@@ -45,23 +49,58 @@ class Agarose:
 def series_agarose(outlined: list[Outlined], seeds: list[Bool | None]) -> Agarose:
     """Agarose of every image of a series.
 
-    From the image with the clearest agarose on, every image is compared with the last one that was
-    settled. Where its dark class lies nearer to tissue than to agarose, given how tissue changed its
-    level from one to the other, it is tissue.
+    From one image on, every image is compared with the last one that was settled. Where its dark class lies
+    nearer to tissue than to agarose, given how tissue changed its level from one to the other, it is tissue.
+    The first image is one with seeds, or the clearest one with which others agree.
     """
     step, shares = contrast(outlined)
     count = len(outlined)
-    centre, origin = np.full(count, np.nan), [BY_OUTLINE] * count
     if np.isnan(step):
-        return Agarose(
-            np.zeros((count, *outlined[0].field.shape), bool), (ABSENT,) * count, step, np.zeros(count), centre
-        )
-    clear = [_clearness(one) if seeds[i] is None else np.inf for i, one in enumerate(outlined)]
-    first = int(np.argmax(clear))
+        masks = np.zeros((count, *outlined[0].field.shape), bool)
+        return Agarose(masks, (ABSENT,) * count, step, np.zeros(count), np.full(count, np.nan))
+    clear = np.array([_clearness(one) if seeds[i] is None else np.inf for i, one in enumerate(outlined)])
+    clear[np.isinf(shares) & np.isfinite(clear)] = -1
+    asked = np.zeros(count, bool)
+    best: _Party | None = None
+    for _ in range(_MOST_PARTIES):
+        first = int(np.argmax(np.where(asked, -np.inf, clear)))
+        party = _party(first, outlined, seeds, step, shares)
+        asked |= party.agreed
+        best = party if best is None or party.agreed.sum() > best.agreed.sum() else best
+        if np.isinf(clear).any() or asked.all() or best.agreed.mean() >= _ENOUGH:
+            break
+    assert best is not None
+    _bridge(best.masks, best.origin, outlined)
+    widths = np.array([one.width for one in outlined])
+    known = np.isfinite(best.centre) & (widths > 0)
+    separability = np.where(known, step / np.where(known, widths, 1), 0)
+    return Agarose(best.masks, tuple(best.origin), step, separability, best.centre)
+
+
+@dataclass(frozen=True)
+class _Party:
+    """What follows from beginning with one image."""
+
+    masks: Bool
+    origin: list[str]
+    centre: NDArray[np.float64]
+
+    @property
+    def agreed(self) -> Bool:
+        """Images whose own dark class is agarose then."""
+        return np.array([how == OWN for how in self.origin])
+
+
+def _party(
+    first: int, outlined: list[Outlined], seeds: list[Bool | None], step: float, shares: NDArray[np.float64]
+) -> _Party:
+    """Settle all images from the first on, forwards and backwards."""
+    count = len(outlined)
+    centre, origin = np.full(count, np.nan), [BY_OUTLINE] * count
     masks = np.zeros((count, *outlined[0].field.shape), bool)
     centre[first], origin[first] = outlined[first].centre, OWN
     masks[first] = region(outlined[first], centre[first], step, seeds[first])
-    steps = step * shares
+    steps = step * np.minimum(shares, 1)
     for direction in (range(first + 1, count), range(first - 1, -1, -1)):
         last = first
         for i in direction:
@@ -72,11 +111,7 @@ def series_agarose(outlined: list[Outlined], seeds: list[Bool | None]) -> Agaros
             if np.isfinite(centre[i]):
                 masks[i] = region(outlined[i], centre[i], steps[i] if origin[i] == OWN else step, seeds[i])
                 last = i
-    _bridge(masks, origin, outlined)
-    widths = np.array([one.width for one in outlined])
-    known = np.isfinite(centre) & (widths > 0)
-    separability = np.where(known, step / np.where(known, widths, 1), 0)
-    return Agarose(masks, tuple(origin), step, separability, centre)
+    return _Party(masks, origin, centre)
 
 
 def _clearness(one: Outlined) -> float:
@@ -140,4 +175,4 @@ def _bridge(masks: Bool, origin: list[str], outlined: list[Outlined]) -> None:
             masks[i] = masks[nearest] & outlined[i].field
 
 
-__all__ = ["ABSENT", "BY_LEVEL", "BY_OUTLINE", "OWN", "Agarose", "outline", "series_agarose"]
+__all__ = ["ABSENT", "BY_LEVEL", "BY_OUTLINE", "OWN", "Agarose", "series_agarose"]

@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from xoctnorm.kernels.outlines import Bool, Image, Outlined, Scale, settle, weigh
+from xoctnorm.kernels.levels import Bool, Image, Scale
+from xoctnorm.kernels.outlines import Outlined
+from xoctnorm.kernels.regions import settle, weigh
 
 _WEIGHTS = {0: 1.0, 1: 0.6, 2: 0.14}  # of a plane, and of those one and two planes away
 _PRIOR = 2.0  # evidence that the outline of the section gives

@@ -1,0 +1,104 @@
+"""Intensities as levels, on which a gain moves classes and does not stretch them; where there are any."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+Bool = NDArray[np.bool_]
+Image = NDArray[np.float32]
+
+_HARDLY, _CLEARLY = 0.01, 0.05  # shares of the field brighter and darker than its border, for bright agarose
+_APART = 0.2  # at least, between classes
+_SPECK = 25  # pixels without data that make no border
+_SQUARE = np.ones((3, 3), bool)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How intensities become the unit of levels: their log, or, where they are not positive, their share of a span.
+
+    Agarose is the lowest level. It is taken for bright where, in most images, hardly anything in the field is
+    brighter than its border, and more is darker.
+
+    Attributes
+    ----------
+    least
+        Smallest intensity of which a log is taken.
+    span
+        Intensities that make one unit, for intensities that are not positive; 0 takes the log.
+    sign
+        -1 where agarose is brighter than tissue: levels are negated, so that agarose is the lowest of them.
+    """
+
+    least: float
+    span: float = 0.0
+    sign: int = 1
+
+    @classmethod
+    def of(cls, means: Image, seeds: list[Bool | None] | None = None) -> Scale:
+        """Choose the scale for mean projections; seeds, where there are any, take the place of the border."""
+        values = means[np.isfinite(means) & (means != 0)]
+        if not values.size:
+            return cls(1.0)
+        low, high = np.percentile(values, [0.1, 99.9]).tolist()
+        scale = cls(low / 3) if low > 0 else cls(0.0, max((high - low) / 3, 1e-30))
+        starts = [None] * len(means) if seeds is None else seeds
+        shares = np.array([_beside(start, mean, scale) for start, mean in zip(starts, means, strict=True)])
+        above, below = np.nanmedian(shares, axis=0) if np.isfinite(shares).any() else (1.0, 0.0)
+        return replace(scale, sign=-1) if above < _HARDLY and below > _CLEARLY else scale
+
+    def level(self, intensity: NDArray[np.floating]) -> Image:
+        """Levels of intensities."""
+        if self.span:
+            return (intensity / np.float32(self.sign * self.span)).astype(np.float32)
+        level: Image = np.log(np.maximum(intensity, np.float32(self.least))).astype(np.float32)
+        return level if self.sign > 0 else -1 * level
+
+
+def _beside(seeds: Bool | None, mean: Image, scale: Scale) -> tuple[float, float]:
+    """Shares of the field that are much brighter, and much darker, than seeds or its border; NaN without a field."""
+    field = imaged_field(mean)
+    has = np.isfinite(mean) & (mean != 0)
+    if not (field & has).any():
+        return float("nan"), float("nan")
+    smooth = scale.level(average(np.where(has, mean, 0), field & has, 1.0))
+    start = rim(field) if seeds is None or not (seeds & field).any() else seeds & field
+    beside = (smooth - np.median(smooth[start]))[field]
+    apart = max(_APART, 3 * noise_of(smooth))
+    return float(np.mean(beside > apart)), float(np.mean(beside < -apart))
+
+
+def imaged_field(mean: NDArray[np.floating]) -> Bool:
+    """Where a mean projection has data: neither NaN nor exactly 0; specks without data are part of it."""
+    empty = ~np.isfinite(mean) | (mean == 0)
+    parts, _ = ndimage.label(empty)
+    large: Bool = np.bincount(parts.ravel()) >= _SPECK
+    large[0] = False
+    return ~large[parts]
+
+
+def rim(field: Bool) -> Bool:
+    """Border of the imaged field: pixels next to what is empty, or to the end of the image."""
+    inner: Bool = ndimage.binary_erosion(field, _SQUARE)
+    return field & ~inner
+
+
+def average(values: NDArray[np.floating], where: Bool, sigma: float, far: float | None = None) -> Image:
+    """Gaussian average of the values at `where`; beyond their reach, `far`."""
+    weight = ndimage.gaussian_filter(where.astype(np.float32), sigma)
+    total = ndimage.gaussian_filter(np.where(where, values, 0).astype(np.float32), sigma)
+    if far is not None:
+        weight, total = weight + np.float32(1e-3), total + np.float32(1e-3 * far)
+    averaged: Image = (total / np.maximum(weight, np.float32(1e-12))).astype(np.float32)
+    return averaged
+
+
+def noise_of(level: Image) -> float:
+    """Standard deviation by noise: of the second mixed difference, in which slopes and edges along y or x vanish."""
+    mixed = (level[:-1, :-1] + level[1:, 1:] - level[1:, :-1] - level[:-1, 1:]) / 2
+    mixed = mixed[np.isfinite(mixed)]
+    return 1.4826 * float(np.median(np.abs(mixed - np.median(mixed)))) if mixed.size else 0.0

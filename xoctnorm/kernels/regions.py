@@ -1,0 +1,62 @@
+"""Agarose of an image whose levels are known: pixels weighed together with their neighbours."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from xoctnorm.kernels.levels import Bool, Image, average
+from xoctnorm.kernels.outlines import FEWEST_PIXELS, REACH, WIDTH, Outlined
+
+_BLUR = 0.15  # spread by pixels that hold both classes, in contrasts
+_TEXTURE = 0.1  # spread of the darkest tissue by its texture
+_MOST_EVIDENCE = 20.0
+_SWEEPS = 10
+_NEIGHBOURS = np.array([[0.7, 1, 0.7], [1, 0, 1], [0.7, 1, 0.7]], np.float32)
+
+
+def region(one: Outlined, centre: float, step: float, extra: Bool | None = None) -> Bool:
+    """Agarose of an image: nearer to the level of agarose than to that of the darkest tissue, `step` above it.
+
+    A pixel is weighed together with its neighbours (mean field of an Ising model), so that the outline is
+    as sharp as the noise allows. The level of agarose may change slowly over the image. What is not
+    connected to agarose that is beyond doubt is tissue; what is much darker than agarose is no tissue.
+    """
+    width = one.width if np.isfinite(one.width) else step / 8
+    core = one.field & (one.reached <= centre + min(WIDTH * width, step / 2))
+    if not (core & (one.smooth >= centre - step / 2)).any():
+        return core
+    level = local_level(one, core & (one.smooth >= centre - step / 2))
+    evidence = weigh(one.level, level, step, max(one.noise, width * 3.5 * one.sigma))
+    mask = settle(np.where(one.field, evidence, 0), one.field)
+    parts, _ = ndimage.label(mask)
+    sure = np.unique(parts[core & mask])
+    mask = np.isin(parts, sure[sure > 0])
+    return mask if extra is None else mask | (extra & one.field)
+
+
+def local_level(one: Outlined, core: Bool) -> Image:
+    """Level of agarose at every pixel, from the core around it."""
+    inner = ndimage.binary_erosion(core, iterations=2, border_value=1)
+    used = inner if inner.sum() >= FEWEST_PIXELS else core
+    return average(np.where(used, one.smooth, 0), used, REACH, float(np.median(one.smooth[used])))
+
+
+def weigh(level: Image, agarose: Image | float, step: float, noise: float) -> Image:
+    """Log likelihood ratio of tissue, `step` above agarose, against agarose, within ±20."""
+    dark = noise**2 + (_BLUR * step) ** 2
+    bright = dark + min(_TEXTURE, 0.35 * step) ** 2
+    above = level - agarose
+    evidence = above * np.abs(above) / (2 * dark) - np.minimum(above - step, 0) ** 2 / (2 * bright)
+    evidence -= np.float32(np.log(bright / dark) / 2)
+    clipped: Image = np.clip(evidence, -_MOST_EVIDENCE, _MOST_EVIDENCE).astype(np.float32)
+    return clipped
+
+
+def settle(evidence: Image, field: Bool) -> Bool:
+    """Agarose by evidence and by neighbours that agree."""
+    belief = np.tanh(evidence / 2)
+    for _ in range(_SWEEPS):
+        around = ndimage.convolve(np.where(field, belief, 0), _NEIGHBOURS, mode="nearest")
+        belief = np.tanh((evidence + around) / 2)
+    return field & (belief < 0)
