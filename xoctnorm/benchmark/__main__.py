@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import pandas as pd
@@ -97,7 +98,8 @@ def measured(
         for family, seed in phantoms:
             yield measure_phantom(family, seed, methods, quick=quick)
         return
-    with ProcessPoolExecutor(jobs) as pool:
+    # Forking a process with threads, which NumPy may have started, is not safe.
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         tasks = [pool.submit(measure_phantom, family, seed, methods, quick=quick) for family, seed in phantoms]
         for task in tasks:
             yield task.result()

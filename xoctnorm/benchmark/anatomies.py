@@ -1,5 +1,7 @@
 """Anatomies for the phantom that are not its own: classes `(n, y, x)` from a seed and the shape of the field."""
 
+from functools import cache
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import zoom
@@ -24,13 +26,7 @@ def icbm152(seed: int, shape: tuple[int, int]) -> NDArray[np.int8]:
 
     The seed moves the slab by up to 10 % of the length of the brain.
     """
-    from nilearn.datasets import load_mni152_gm_template, load_mni152_wm_template
-
-    # Coronal slices first; y from top to bottom.
-    grey, white = (
-        load(resolution=1).get_fdata().transpose(1, 2, 0)[:, ::-1]
-        for load in (load_mni152_gm_template, load_mni152_wm_template)
-    )
+    grey, white = _template()
     brain = np.argwhere(grey + white > 0.5)
     (first, top, left), (last, bottom, right) = brain.min(0), brain.max(0) + 1
     length = last - first
@@ -47,3 +43,13 @@ def icbm152(seed: int, shape: tuple[int, int]) -> NDArray[np.int8]:
     inner[resized[0] + resized[1] > 0.5] = GREY_MATTER
     inner[(resized[0] + resized[1] > 0.5) & (resized[1] > resized[0])] = WHITE_MATTER
     return classes
+
+
+@cache
+def _template() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Probability of grey and of white matter: coronal slices first, y from top to bottom."""
+    from nilearn.datasets import load_mni152_gm_template, load_mni152_wm_template
+
+    both = [load(resolution=1).get_fdata() for load in (load_mni152_gm_template, load_mni152_wm_template)]
+    grey, white = (part.transpose(1, 2, 0)[:, ::-1] for part in both)
+    return grey, white
