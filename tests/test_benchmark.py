@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -203,6 +204,13 @@ def test_families_make_phantoms_that_can_be_measured(name):
     assert family.reach in ("standard", "hard", "beyond")
 
 
+def test_the_page_names_every_family():
+    page = (Path(__file__).parent.parent / "docs" / "benchmark.md").read_text(encoding="utf-8")
+    for family in FAMILIES.values():
+        tuned = " (tuned)" if family.tuned else ""
+        assert f"| `{family.name}`{tuned} | {family.varies} | {family.reach} |" in page
+
+
 def test_methods_do_what_normalize_does():
     phantom, truth, *_ = case(looks=6.0)
     outcome = run(METHODS["scale-0.5"], phantom, truth)
@@ -252,7 +260,7 @@ def test_verdicts(changes, expected):
 def test_worse_than_the_input():
     found = results(between_kept=0.3, level_inside_kept=0.0019, ratio=0.0025)
     assert list(found["worse"]) == ["", "", "", "between ratio"]
-    assert "| plain | 1 of 2 |" in tables.worse_matrix(found)
+    assert "| plain | S1 R1 |" in tables.worse_matrix(found)
 
 
 def test_flattened_results_are_judged_without_decay():

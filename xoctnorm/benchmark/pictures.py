@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 # Colours that the colour-blind can tell apart.
 _GREY, _WHITE, _TRUTH, _CUT = "#D55E00", "#0072B2", "black", "#56B4E9"
-_COLOURS = ("#999999", "#E69F00", "#56B4E9", "#D55E00", "#0072B2")
 _STYLE = {"font.size": 8, "lines.linewidth": 1.2, "legend.frameon": False, "axes.spines.top": False}
 _STYLE |= {"axes.spines.right": False}
 
-_SHOWN = ("nothing", "histogram-plane-zprofile", "joint", "joint-flat")
+# The methods that are drawn, each with its colour.
+_SHOWN = {"nothing": "#777777", "histogram-plane-zprofile": "#E69F00", "joint": "#D55E00", "joint-flat": "#0072B2"}
 _DRAWN_FAMILY = "full"
 
 
@@ -47,7 +47,7 @@ def draw_all(results: pd.DataFrame, folder: Path, *, seed: int, quick: bool) -> 
             "benchmark-errors.png": errors_by_family(ran[ran["method"].isin(shown)]),
         }
     for name, figure in figures.items():
-        figure.savefig(folder / name, dpi=130)
+        figure.savefig(folder / name, dpi=100)
         plt.close(figure)
         yield folder / name
 
@@ -69,8 +69,8 @@ def phantom_by_method(methods: list[str], *, seed: int, quick: bool) -> Figure:
         _profiles(row[2], values, truth, flattened=METHODS[name].flattens)
         row[0].set_ylabel(METHODS[name].title.replace(" (", "\n("), fontweight="bold")
     axes[0, 0].set_title("plane in the middle")
-    axes[0, 1].set_title("cut along z (down)")
-    axes[0, 2].set_title("mean of white (blue) and grey matter (orange) per plane; dashed: truth")
+    axes[0, 1].set_title("cut along z (down), mean of 5 rows")
+    axes[0, 2].set_title("means of white (blue) and grey matter (orange); dashed: truth")
     axes[-1, 2].set_xlabel("plane")
     return figure
 
@@ -78,8 +78,9 @@ def phantom_by_method(methods: list[str], *, seed: int, quick: bool) -> Figure:
 def _images(plane_axes: Axes, cut_axes: Axes, values: NDArray[np.float64], truth: Truth) -> None:
     tissue = truth.tissue_class > AGAROSE
     look: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": np.nanquantile(values[tissue], 0.99)}
+    middle = values.shape[1] // 2
     plane_axes.imshow(values[len(values) // 2], **look)
-    cut_axes.imshow(values[:, values.shape[1] // 2], aspect="auto", interpolation="nearest", **look)
+    cut_axes.imshow(values[:, middle - 2 : middle + 3].mean(1), aspect="auto", interpolation="nearest", **look)
     for z in _cuts(truth):
         cut_axes.axhline(z - 0.5, color=_CUT, linewidth=0.4)
     for one in (plane_axes, cut_axes):
@@ -101,7 +102,9 @@ def _profiles(axes: Axes, values: NDArray[np.float64], truth: Truth, *, flattene
     axes.set_ylim(0.6 * np.nanmin(expected), 1.6 * np.nanmax(expected))
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter("")
-    axes.set_yticks([tick for tick in (0.02, 0.05, 0.1, 0.2, 0.5) if axes.get_ylim()[0] < tick < axes.get_ylim()[1]])
+    axes.set_yticks(
+        [tick for tick in (0.02, 0.05, 0.1, 0.2, 0.3, 0.5) if axes.get_ylim()[0] < tick < axes.get_ylim()[1]]
+    )
 
 
 def _cuts(truth: Truth) -> NDArray[np.int64]:
@@ -127,7 +130,7 @@ def errors_by_family(results: pd.DataFrame) -> Figure:
             errors = 100 * results[results["method"] == name].groupby("family")[measure].agg(["median", "max"])
             errors = errors.reindex(families).clip(lower=0.02)
             y = np.arange(len(families)) + 0.6 * ((i + 0.5) / len(methods) - 0.5)
-            colour = _COLOURS[i % len(_COLOURS)]
+            colour = _SHOWN[name]
             one.hlines(y, errors["median"], errors["max"], color=colour, linewidth=1)
             one.plot(errors["median"], y, "o", color=colour, markersize=3, label=METHODS[name].title)
         limit = LIMITS[measure]

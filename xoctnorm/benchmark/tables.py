@@ -21,6 +21,8 @@ ERRORS = {
 }
 """Measures that a correction must not make worse."""
 
+_LETTERS = dict(zip(ERRORS, "SsLlR", strict=True))
+
 _TOLERANCE = 0.001  # how much worse than the input counts
 
 JUDGED = ("joint", "joint-flat")
@@ -96,7 +98,8 @@ def report(rows: pd.DataFrame, *, skipped: dict[str, str]) -> str:
             parts += [f"## {METHODS[method].title}, by family", family_table(of_method)]
     if len(families) > 1:
         parts += ["## Levels between sections, by family and method", matrix(rows, "level_between")]
-        parts += ["## Seeds on which a method is worse than the input", worse_matrix(rows)]
+        letters = ", ".join(f"{letter} {ERRORS[name]}" for name, letter in _LETTERS.items())
+        parts += ["## Worse than the input", f"On how many seeds, by measure: {letters}.", worse_matrix(rows)]
     failures = failure_list(rows)
     return "\n\n".join([*parts, *(["## Failed", failures] if failures else [])]) + "\n"
 
@@ -181,13 +184,14 @@ def matrix(rows: pd.DataFrame, measure: str) -> str:
 
 
 def worse_matrix(rows: pd.DataFrame) -> str:
-    """On how many seeds each method is worse than the input, families by methods."""
+    """On how many seeds each method is worse than the input, by measure: families by methods."""
 
     def cell(here: pd.DataFrame) -> str:
         if (here["error"] != "").all():
             return "–"
-        worse = int((here["worse"] != "").sum())
-        return f"{worse} of {len(here)}" if worse else "0"
+        names = here["worse"].str.split()
+        counts = {letter: sum(name in one for one in names) for name, letter in _LETTERS.items()}
+        return " ".join(f"{letter}{count}" for letter, count in counts.items() if count) or "0"
 
     return _by_method(rows, [name for name in rows["method"].unique() if METHODS[name].options is not None], cell)
 
