@@ -154,6 +154,15 @@ def test_a_class_of_few_voxels_is_not_measured():
     assert means[0, 0] == pytest.approx(kept[0][few[0] == GREY_MATTER].mean())
 
 
+def test_between_and_inside():
+    log = np.array([0.0, 0.2, 0.4, 0.6, np.nan, 1.0, np.nan])
+    section = np.array([0, 0, 1, 1, 1, 2, 3])
+    between, inside = measures.between_and_inside(log, section)
+    assert between == pytest.approx(np.std([0.1, 0.5, 1.0]))
+    assert inside == pytest.approx(0.1)  # the section with one plane has none, the last one is not measured
+    assert np.isnan(measures.between_and_inside(log[:2], section[:2])[0])
+
+
 def test_calibration_of_standard_errors():
     _, truth, *_ = case()
     error = 0.02 * np.tile([1.0, -1.0], truth.gain.size // 2)
@@ -224,7 +233,7 @@ def test_methods_do_what_normalize_does():
 
 def results(**changes):
     """Two seeds of input and of `joint` on the plain family, as a complete table."""
-    row = dict.fromkeys((*KEPT, *GONE, "ratio", "step"), 0.001)
+    row = dict.fromkeys((*KEPT, *GONE, "ratio", "step", "unmeasured"), 0.001)
     row |= {"family": "plain", "error": "", "dice": 0.999, "seconds": 0.5, "ns_per_voxel": 7.0, "calibration": 1.0}
     rows = [{**row, "method": "nothing", "seed": s, "between_kept": 0.2} for s in (0, 1)]
     rows += [{**row, "method": "joint", "seed": s} for s in (0, 1)]
@@ -244,6 +253,7 @@ def results(**changes):
         ({"inside_kept": 0.021}, "**misses inside**"),
         ({"ratio": 0.021}, "**misses ratio**"),
         ({"dice": 0.98, "level_inside_kept": 0.03}, "**misses level inside, dice lost**"),
+        ({"unmeasured": 0.1}, "**misses unmeasured**"),  # a black result has no error that could be measured
         ({"calibration": 4.0}, "**misses standard errors**"),
         ({"calibration": np.nan}, "holds"),
         ({"between_kept": 0.1, "family": "focus-wanders"}, "no limits, not worse than the input"),
@@ -261,6 +271,8 @@ def test_worse_than_the_input():
     found = results(between_kept=0.3, level_inside_kept=0.0019, ratio=0.0025)
     assert list(found["worse"]) == ["", "", "", "between ratio"]
     assert "| plain | S1 R1 |" in tables.worse_matrix(found)
+    assert results(ratio=np.nan)["worse"].iloc[-1] == "ratio"  # nothing left to measure
+    assert results(error="InputError: no", ratio=np.nan)["worse"].iloc[-1] == ""  # failed, and listed as such
 
 
 def test_flattened_results_are_judged_without_decay():
