@@ -225,13 +225,18 @@ def _paint(log: Image, inner: Bool, agarose: Bool, dark: float, bright: float, c
     out = np.full(log.shape, NONE, np.int8)
     cross = ndimage.generate_binary_structure(2, 1)
     if np.isfinite(dark):
-        medium = float(np.median(log[agarose & np.isfinite(log)])) if agarose.any() else -np.inf
+        around = log[agarose & np.isfinite(log)]
+        medium = float(np.median(around)) if around.size else np.nan
         width = bright - dark
-        least = max((dark + medium) / 2, dark - 2 * width - 0.3)
+        least, most = dark - 2 * width - 0.3, np.inf
+        if medium < dark:
+            least = max((dark + medium) / 2, least)
+        elif medium > bright:
+            most = (bright + medium) / 2
         cut, guard = (dark + bright) / 2, _GUARD * width
         if contrast == 0:
             cut, guard = dark + 0.7, 0.0
-        masks = {DARK: inner & (log > least) & (log < cut - guard), BRIGHT: inner & (log > cut + guard)}
+        masks = {DARK: inner & (log > least) & (log < cut - guard), BRIGHT: inner & (log > cut + guard) & (log < most)}
         for kind, mask in masks.items():
             out[ndimage.binary_erosion(mask, cross, border_value=1)] = kind
     out[ndimage.binary_erosion(agarose, _SQUARE, iterations=2, border_value=1) & np.isfinite(log)] = AGAROSE

@@ -322,9 +322,7 @@ def _differences(width: int, start: int, length: int, weights: tuple[float, ...]
     return _rows(width, columns, np.tile(np.array(weights) / sd, (count, 1)))
 
 
-def _split_jitter(
-    left: Series, own: Series, known: NDArray[np.bool_], prior: Series
-) -> tuple[Series, Series, Series]:
+def _split_jitter(left: Series, own: Series, known: NDArray[np.bool_], prior: Series) -> tuple[Series, Series, Series]:
     """Jitter of every plane, shrunk, its error variance, and what is left of the residuals without it."""
     has = known.astype(float)
     w = np.linalg.solve(own, has[..., None])[..., 0] * has
