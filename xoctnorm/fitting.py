@@ -86,6 +86,7 @@ def fit(
                 seeds=_agarose_part(masks.get("seeds"), at, sections),
                 pixel_area=_pixel_area(da),
                 units=None if da.attrs.get("units") is None else str(da.attrs["units"]),
+                described=" ".join(str(part) for part in (da.name, da.attrs.get("long_name")) if part),
                 depth=_along_planes(da, "depth", section),
                 position=_along_planes(da, "position", section),
                 noise=_noise_part(masks.get("noise_floor"), at, data.dims),

@@ -149,6 +149,8 @@ class Volume(Planes):
         Area of a pixel in units of the coordinates y and x.
     units
         Units of the values, where the user gave some.
+    described
+        Name and long name of the volume.
     depth, position
         Coordinates of every plane with these names, where the user has them.
     noise
@@ -162,6 +164,7 @@ class Volume(Planes):
     seeds: AgaroseMask | None = None
     pixel_area: float = 1.0
     units: str | None = None
+    described: str = ""
     depth: NDArray[np.float64] | None = None
     position: NDArray[np.float64] | None = None
     noise: xr.Variable | None = None

@@ -36,6 +36,8 @@ class Family:
         ``"beyond"`` (no limits, but no method may make the volume worse).
     tuned : bool
         Whether methods were tuned on phantoms of this family, with other seeds.
+    options : mapping
+        Options of the new methods that the user of such a volume knows to give.
     anatomy : callable or None
         Makes the classes from the seed and the shape of the field; None: the folded brain.
     needs : str or None
@@ -47,6 +49,7 @@ class Family:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     reach: Reach = "standard"
     tuned: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
     anatomy: Callable[[int, tuple[int, int]], NDArray[np.int8]] | None = None
     needs: str | None = None
 
@@ -113,7 +116,9 @@ _ALL = (
     ),
     Family("tiles", "the right half of the field at 0.8", {"tile_gain": (1.0, 0.8)}),
     Family("tilt", "cuts tilted by 3 planes along y and 2 along x", {"tilt": (3.0, 2.0)}),
-    Family("overlap", "sections overlap by 3 planes, 2 of them blended", {"overlap": 3, "blend": 2}),
+    Family(
+        "overlap", "sections overlap by 3 planes, 2 of them blended", {"overlap": 3, "blend": 2}, options={"blend": 2}
+    ),
     Family("six-sections", "6 sections", {"n_sections": 6}, "hard"),
     Family("one-plane", "40 sections of one plane", {"n_sections": 40, "planes_per_section": 1}),
     Family("uneven", "sections of 6 to 14 planes", {"planes_per_section": _UNEVEN}),

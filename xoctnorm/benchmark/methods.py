@@ -11,6 +11,7 @@ import xarray as xr
 
 import xoctnorm  # registers the accessor
 from xoctnorm.benchmark.truth import Truth, response_of
+from xoctnorm.corrections.tissue_drift import METHODS as TISSUE_METHODS
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,8 @@ METHODS = {method.name: method for method in _ALL}
 """All methods by name, in the order of the tables."""
 
 
-def run(method: Method, phantom: xr.Dataset, truth: Truth) -> Outcome:
-    """Normalize the volume of a phantom."""
+def run(method: Method, phantom: xr.Dataset, truth: Truth, known: Mapping[str, Any]) -> Outcome:
+    """Normalize the volume of a phantom; `known` are options of the model of tissue that its user would give."""
     volume = phantom["volume"]
     if method.options is None:
         values = truth.linear / np.nanmax(truth.linear)
@@ -89,7 +90,8 @@ def run(method: Method, phantom: xr.Dataset, truth: Truth) -> Outcome:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", xoctnorm.OctnormWarning)  # they are told to users, and here by the measures
         start = time.perf_counter()
-        correction = volume.octnorm.fit(**method.options)
+        models = method.options["drift"] in TISSUE_METHODS
+        correction = volume.octnorm.fit(**method.options, **(known if models else {}))
         result = volume.octnorm.apply(correction)
         seconds = time.perf_counter() - start
     return Outcome(result, correction, seconds)

@@ -24,7 +24,7 @@ def measure_phantom(family: str, seed: int, methods: Sequence[str], *, quick: bo
     for name in methods:
         row: Row = {"family": family, "seed": seed, "method": name, "error": ""}
         try:
-            outcome = run(METHODS[name], phantom, truth)
+            outcome = run(METHODS[name], phantom, truth, FAMILIES[family].options)
             row |= measure(volume_of(outcome.result), truth, mask_of(outcome.result))
             row["seconds"] = outcome.seconds
             row["ns_per_voxel"] = 1e9 * outcome.seconds / phantom["volume"].size

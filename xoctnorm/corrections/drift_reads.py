@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from xoctnorm.depths import partial_first_section
 from xoctnorm.errors import raise_problems
 from xoctnorm.kernels.class_sums import ClassSummer, ClassSums
-from xoctnorm.kernels.classes import SectionEnds, TissueClasses, classify
+from xoctnorm.kernels.classes import SectionViews, TissueClasses, classify
 from xoctnorm.kernels.drift_model import Planes as Layout
 from xoctnorm.volume import Plane, Planes, Volume
 
@@ -75,10 +75,10 @@ def observe(volume: Volume, exclude: Sequence[Any], blend: int, first_depth: int
     layout = Layout(row, depth[used], volume.positions[used])
     # The next section continues this one where none is missing between them.
     follows = np.append(np.abs(np.diff(sections.position[kept])) == 1, False)
-    ends, masked_mean = _read_ends(volume, used, row)
+    views, masked_mean = _read_views(volume, used, row)
     assert volume.agarose is not None
     agarose = np.array(volume.agarose.of_sections())[kept]
-    classes = classify(ends.means(), agarose, follows)
+    classes = classify(views.means(), agarose, follows)
     summer = ClassSummer(classes, row)
     for plane in _used(volume, used):
         summer.add(plane)
@@ -126,10 +126,10 @@ def _used(volume: Volume, used: NDArray[np.bool_]) -> Iterator[Plane]:
     return (plane for plane, use in zip(volume.planes(), used, strict=True) if use)
 
 
-def _read_ends(volume: Volume, used: NDArray[np.bool_], row: NDArray[np.int64]) -> tuple[SectionEnds, float]:
-    """Ends of the sections, and the mean over voxels without signal; one read."""
+def _read_views(volume: Volume, used: NDArray[np.bool_], row: NDArray[np.int64]) -> tuple[SectionViews, float]:
+    """Views of the sections, and the mean over voxels without signal; one read."""
     n_y, n_x = volume.data.shape[-2:]
-    ends = SectionEnds((n_y, n_x), np.bincount(row))
+    views = SectionViews((n_y, n_x), np.bincount(row))
     total, count, at = 0.0, 0, 0
     number = np.arange(len(row)) - np.searchsorted(row, row)
     noise = _noise_masks(volume)
@@ -139,11 +139,11 @@ def _read_ends(volume: Volume, used: NDArray[np.bool_], row: NDArray[np.int64]) 
             values = values[np.isfinite(values)]
             total, count = total + float(values.sum(dtype=np.float64)), count + values.size
         if use:
-            ends.add(plane, int(row[at]), int(number[at]))
+            views.add(plane, int(row[at]), int(number[at]))
             at += 1
     if noise is not None and not count:
         raise_problems("noise_floor", ["noise_floor is a mask without voxels that have data: mark some without signal"])
-    return ends, total / count if count else np.nan
+    return views, total / count if count else np.nan
 
 
 def _noise_masks(volume: Volume) -> Iterator[NDArray[np.bool_]] | None:

@@ -20,6 +20,7 @@ Numbers = NDArray[np.float64]
 
 CLASS_NAMES = ("agarose", "dark", "bright")
 _DARK_SHARE = 0.25  # of the tissue: a darker class with less is a corner or a rim
+_WANDERS = 0.01  # standard deviation of what profiles of sections have of their own
 _UNSURE = 0.1  # standard error of a log gain beyond which it rests on the neighbours
 
 
@@ -118,6 +119,7 @@ def planes_of(observed: Observed, drift: Drift, reference: str, max_depth_gain: 
     depth_gain = np.ones(len(used))
     if len(kept) > 1 and profile.shape[1] > 1:
         depth_gain = 1 / response
+        depth_gain[used] *= np.exp(-drift.log_bend)
     elif len(kept) == 1:
         remarks.append(
             "one section: its decay with depth can't be told from anatomy, so gains, jitter and depth are left alone"
@@ -219,13 +221,21 @@ def _judge(observed: Observed, drift: Drift, error: Numbers) -> tuple[list[list[
             flags[s].append("few_voxels")
     for s in np.flatnonzero(error > _UNSURE):
         flags[s].append("bridged")
+    remarks = []
     n_used = int(drift.agarose_weight.sum())
+    wander = float(np.std(drift.log_bend))
+    if wander > _WANDERS:
+        remarks.append(
+            f"the depth profile of sections differs by {wander:.1%} from the one that they share, as where the focus "
+            "wanders: gains of sections hold for their mean over depth, and flattening takes each section's own profile"
+        )
+        for flagged in flags:
+            flagged.append("profile_of_its_own")
     decisions = [
         f"agarose against tissue: steps of {drift.agarose_steps:.1%}, reduced chi2 {drift.agarose_chi2:.2f}, "
         f"{drift.agarose_excess:.1f} standard errors above the noise floor; it counts in {n_used} of "
         f"{len(kept)} sections"
     ]
-    remarks = []
     if seen[:, 0].any() and not drift.floor_identified:
         remarks.append(
             f"the noise floor is {np.mean(drift.noise_floor):.4g} ± {drift.floor_error:.2g}, which is not known well "

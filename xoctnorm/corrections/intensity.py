@@ -26,7 +26,8 @@ class Linearize(Correction):
     Parameters
     ----------
     intensity
-        ``"linear"``, ``"amplitude"``, ``"db"``, or ``"auto"``: by the attribute ``units``, else by how the spread of
+        ``"linear"``, ``"amplitude"``, ``"db"``, or ``"auto"``: by the attribute ``units`` (dB), by the word
+        amplitude in ``long_name`` or in the name, else by how the spread of
         agarose follows its mean.
     """
 
@@ -73,6 +74,8 @@ def _found_scale(volume: Volume) -> tuple[str, str, bool]:
     """Scale, the reason, and whether that is sure."""
     if _is_decibel(volume.units):
         return "db", f"units are {volume.units!r}", True
+    if "amplitude" in volume.described.lower():
+        return "amplitude", f"the volume is called {volume.described!r}", True
     slope, error = spread_slope(_sample(volume))
     found = scale_of_slope(slope, error)
     told = f"over agarose the log of the spread rises by {slope:.2f} ± {error:.2f} per log of the mean"

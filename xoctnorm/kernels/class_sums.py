@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from xoctnorm.kernels.classes import AGAROSE, BRIGHT, DARK, TISSUES, Classes, TissueClasses, end_planes
+from xoctnorm.kernels.classes import AGAROSE, BRIGHT, DARK, TISSUES, TissueClasses, end_planes
 
 Series = NDArray[np.float64]
 Pixels = NDArray[np.int64]
@@ -49,16 +49,16 @@ class ClassSummer:
     """Takes the planes of a volume one after the other."""
 
     def __init__(self, classes: TissueClasses, section: NDArray[np.int64]) -> None:
-        self._ends = classes.ends
+        self._classes = classes
         self._section = section
-        shape = classes.ends.shape[2:]
+        shape = classes.start.shape[1:]
         rows, columns = (np.arange(n) * _TILES // n for n in shape)
         self._tile = (rows[:, None] * _TILES + columns).ravel()
         self._row = -1
         self._sets: dict[tuple[int, int], Pixels] = {}
         self._tiles: dict[tuple[int, int], list[tuple[int, int, Series, Series]]] = {}
         self._common = np.zeros((len(section), len(TISSUES)))
-        self._n_planes = np.bincount(section, minlength=len(classes.ends))
+        self._n_planes = np.bincount(section, minlength=len(classes.start))
         self._z = -1
 
     def add(self, plane: NDArray[np.float32]) -> None:
@@ -67,7 +67,7 @@ class ClassSummer:
         row = int(self._section[self._z])
         if row != self._row:
             before = {key: pixels for key, pixels in self._sets.items() if key[0] == row - 1}
-            self._sets = before | _sets(self._ends, row)
+            self._sets = before | _sets(self._classes, row)
             self._shared = [_count_common(self._sets, row, kind) for kind in TISSUES]
             self._row, self._number = row, -1
         self._number += 1
@@ -91,7 +91,7 @@ class ClassSummer:
     def _linked(self, key: tuple[int, int]) -> bool:
         """Whether the pixels of a set still have its class where the next section begins."""
         row, kind = key
-        after = self._ends[row + 1, 0].ravel()[self._sets[key]]
+        after = self._classes.start[row + 1].ravel()[self._sets[key]]
         return bool((after == kind).all())
 
     def sums(self) -> ClassSums:
@@ -113,14 +113,13 @@ class ClassSummer:
         return ClassSums(mean, count, self._common, variance)
 
 
-def _sets(ends: Classes, row: int) -> dict[tuple[int, int], Pixels]:
+def _sets(classes: TissueClasses, row: int) -> dict[tuple[int, int], Pixels]:
     """Pixels that keep their class through a section; and on into the next, where that leaves half of them."""
     found = {}
-    first, last = ends[row].reshape(2, -1)
     for kind in (AGAROSE, *TISSUES):
-        through = (first == kind) & (last == kind)
-        if kind != AGAROSE and row + 1 < len(ends):
-            on = through & (ends[row + 1, 0].ravel() == kind)
+        through = classes.through[row].ravel() == kind
+        if kind != AGAROSE and row + 1 < len(classes.start):
+            on = through & (classes.start[row + 1].ravel() == kind)
             if on.sum() >= max(_FEWEST_PIXELS, through.sum() / 2):
                 through = on
         pixels = np.flatnonzero(through)

@@ -29,6 +29,7 @@ _GUARD = 0.15  # of the contrast: pixels so near to the threshold have no class
 _FEWEST = 200  # pixels that tell the level of a class
 _TWO_CLASSES = 0.68  # share of variance between Otsu's classes; it is 0.64 for one normal distribution
 _CONTRASTS = 0.4  # by which contrasts of sections may differ
+_LEAST_CONTRAST = 0.2  # log ratio of tissues below which noise decides which is which
 _SQUARE = np.ones((3, 3), bool)
 
 
@@ -37,63 +38,67 @@ def end_planes(n_planes: int) -> int:
     return max(1, round(_END * n_planes))
 
 
-class SectionEnds:
-    """Mean of the first and of the last planes of every section, taken one plane after the other.
+class SectionViews:
+    """Mean of the first, the middle and the last planes of every section, taken one plane after the other.
 
     Single voxels far above their plane (20 times its median) are cut down to that. NaN and 0 are no data.
     """
 
     def __init__(self, shape: tuple[int, int], n_planes: NDArray[np.int64]) -> None:
         self._n_planes = n_planes
-        self._sums = np.zeros((len(n_planes), 2, *shape), np.float32)
-        self._counts = np.zeros((len(n_planes), 2, *shape), np.uint8)
+        self._sums = np.zeros((len(n_planes), 3, *shape), np.float32)
+        self._counts = np.zeros((len(n_planes), 3, *shape), np.uint8)
 
     def add(self, plane: NDArray[np.float32], section: int, number: int) -> None:
         """Add plane `number` of a section, counted from 0."""
         n = int(self._n_planes[section])
-        ends = [number < end_planes(n), number >= n - end_planes(n)]
-        if not any(ends):
+        few = end_planes(n)
+        views = [number < few, 0 <= number - (n - few) // 2 < few, number >= n - few]
+        if not any(views):
             return
         has = np.isfinite(plane) & (plane != 0)
         if not has.any():
             return
         values = np.minimum(plane, 20 * np.abs(np.median(plane[has])))
-        for end in np.flatnonzero(ends):
-            self._sums[section, end] += np.where(has, values, 0)
-            self._counts[section, end] += has
+        for view in np.flatnonzero(views):
+            self._sums[section, view] += np.where(has, values, 0)
+            self._counts[section, view] += has
 
     def means(self) -> Image:
-        """Means `(section, end, y, x)`; NaN where there is no data."""
+        """Means `(section, view, y, x)`; NaN where there is no data."""
         with np.errstate(invalid="ignore"):
             return np.divide(self._sums, self._counts, dtype=np.float32)
 
 
 @dataclass(frozen=True)
 class TissueClasses:
-    """Classes at both ends of every section, and how clearly they were told apart.
+    """Classes of pixels of every section, and how clearly they were told apart.
 
     Attributes
     ----------
-    ends
-        Class of every pixel, `(section, end, y, x)`.
+    start
+        Class of every pixel below the cut, `(section, y, x)`.
+    through
+        Class of the pixels that keep it through the section, `(section, y, x)`.
     contrast
         Log ratio of brighter to darker tissue; 0 where there is one class.
     sigma
         Smoothing that noise made necessary, in pixels.
     """
 
-    ends: Classes
+    start: Classes
+    through: Classes
     contrast: float
     sigma: float
 
 
-def classify(ends: Image, agarose: Bool, follows: Bool) -> TissueClasses:
-    """Class of every pixel at both ends of every section.
+def classify(views: Image, agarose: Bool, follows: Bool) -> TissueClasses:
+    """Class of every pixel at the start of every section, and through it.
 
     Parameters
     ----------
-    ends
-        Mean intensity at both ends, `(section, end, y, x)`; NaN where there is no data.
+    views
+        Mean intensity at the start, in the middle and at the end, `(section, view, y, x)`; NaN where there is no data.
     agarose
         Agarose of every section, `(section, y, x)`.
     follows
@@ -106,18 +111,34 @@ def classify(ends: Image, agarose: Bool, follows: Bool) -> TissueClasses:
     section that shows it best, and handed on from section to section by the pixels that both share: levels of
     sections are never chained, since a chain of ratios drifts.
     """
-    sigma = _smoothing(ends[:, 0])
-    logs = np.stack([_smooth_log(image, sigma) for image in ends[:, 0]])
+    sigma = _smoothing(views[:, 0])
+    logs = np.stack([_smooth_log(image, sigma) for image in views[:, 0]])
     rim = 1 + int(sigma > 1.2)
     inner = np.stack([~ndimage.binary_dilation(mask, _SQUARE, iterations=rim) for mask in agarose]) & np.isfinite(logs)
     levels, contrast = _levels(logs, inner)
-    out = np.full(ends.shape, NONE, np.int8)
+    start = np.full(logs.shape, NONE, np.int8)
     for s, log in enumerate(logs):
         dark, bright = levels[s].tolist()
-        out[s, 0] = _paint(log, inner[s], agarose[s], dark, bright, contrast)
-    for s in range(len(ends)):
-        out[s, 1] = out[s + 1, 0] if follows[s] else _last(ends[s], out[s, 0], inner[s], agarose[s], contrast, sigma)
-    return TissueClasses(out, contrast, sigma)
+        start[s] = _paint(log, inner[s], agarose[s], dark, bright, contrast)
+    through = np.full_like(start, NONE)
+    for s, (first, middle, last) in enumerate(views):
+        end = start[s + 1] if follows[s] else _last(first, last, start[s], inner[s], agarose[s], contrast, sigma)
+        keeps = np.where(start[s] == end, start[s], NONE).astype(np.int8)
+        through[s] = _kept_between(_smooth_log(middle, sigma), keeps)
+    return TissueClasses(start, through, contrast, sigma)
+
+
+def _kept_between(log: Image, keeps: Classes) -> Classes:
+    """Of the pixels that are one class at both ends, those that are not the other class in the middle."""
+    values = [log[(keeps == kind) & np.isfinite(log)] for kind in TISSUES]
+    if min(part.size for part in values) < _FEWEST:
+        return keeps
+    dark, bright = (mode(part) for part in values)
+    if bright - dark < _LEAST_CONTRAST:
+        return keeps
+    cut = (dark + bright) / 2
+    changed = ((keeps == DARK) & (log > cut)) | ((keeps == BRIGHT) & (log < cut))
+    return np.where(changed, NONE, keeps).astype(np.int8)
 
 
 def _smoothing(images: Image) -> float:
@@ -172,8 +193,8 @@ def _levels(logs: Image, inner: Bool) -> tuple[NDArray[np.float64], float]:
         last = first
         for s in order:
             found = _handed_on(logs[s], inner[s] & inner[last], bright[last], contrasts[first])
-            if found is None and _alike(contrasts[s], contrasts[first]):
-                found = splits[s, 1], splits[s, 2]
+            if found is None:
+                found = _two_peaks(logs[s][inner[s]], contrasts[first])
             if found is not None:
                 levels[s] = found
                 bright[s] = inner[s] & (logs[s] > np.mean(found))
@@ -215,6 +236,19 @@ def _handed_on(log: Image, both: Bool, bright: Bool, contrast: float) -> tuple[f
     return (dark, light) if _alike(light - dark, contrast) else None
 
 
+def _two_peaks(values: NDArray[np.floating], contrast: float) -> tuple[float, float] | None:
+    """Levels of two classes with the usual contrast, where they hold most of the values."""
+    if values.size < 2 * _FEWEST:
+        return None
+    width = contrast / 20
+    counts = np.bincount(((values - values.min()) / width).astype(np.int64), minlength=60)
+    density = ndimage.gaussian_filter1d(counts.astype(float), 4, mode="constant")
+    # Roots favour two peaks over one.
+    start = int(np.argmax(np.sqrt(density[:-20]) + np.sqrt(density[20:])))
+    dark = float(values.min()) + (start + 0.5) * width
+    return dark, dark + contrast
+
+
 def _alike(contrasts: NDArray[np.float64] | float, usual: float) -> NDArray[np.bool_]:
     """Whether contrasts of tissue may be the usual one: gain and floor change it, but not by half."""
     return np.abs(np.asarray(contrasts) - usual) <= _CONTRASTS * usual
@@ -243,12 +277,14 @@ def _paint(log: Image, inner: Bool, agarose: Bool, dark: float, bright: float, c
     return out
 
 
-def _last(ends: Image, first: Classes, inner: Bool, agarose: Bool, contrast: float, sigma: float) -> Classes:
+def _last(
+    start: Image, end: Image, first: Classes, inner: Bool, agarose: Bool, contrast: float, sigma: float
+) -> Classes:
     """Classes at the end of a section that no other continues: those of its beginning, where they still fit.
 
     Contrast may be gone there, so pixels are also asked whether they fell off as others of their class did.
     """
-    start, end = (_smooth_log(image, 1.5 * sigma) for image in ends)
+    start, end = _smooth_log(start, 1.5 * sigma), _smooth_log(end, 1.5 * sigma)
     out = np.where(first == AGAROSE, AGAROSE, NONE).astype(np.int8)
     at = {kind: (first == kind) & np.isfinite(end) for kind in TISSUES}
     if at[DARK].sum() < _FEWEST // 4:

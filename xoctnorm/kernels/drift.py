@@ -28,7 +28,14 @@ _STANDS_OUT = 4.0  # standard deviations: such a section's agarose is left out
 _WILD = 0.3  # jitter, while odd planes are looked for
 _ODD = 6.0  # robust standard deviations
 _LEAST_ODD = 0.15
-_BOUNDS = {"anatomy": (2e-4, 0.05), "agarose": (2e-4, 0.3), "jitter": (2e-4, 0.3)}
+_BOUNDS = {
+    "anatomy": (2e-4, 0.05),
+    "slope": (2e-4, 0.02),
+    "bump": (2e-4, 0.2),
+    "bend": (2e-4, 0.2),
+    "agarose": (2e-4, 0.3),
+    "jitter": (2e-4, 0.3),
+}
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,8 @@ class Drift:
         Of every section, mean 0.
     log_jitter, jitter_error
         Of every plane.
+    log_bend
+        What the depth profile of its section has of its own, of every plane.
     profile, profile_error
         Log depth profile of agarose, darker and brighter tissue, `(class, depth)`, mean 0.
     noise_floor, floor_error
@@ -62,6 +71,7 @@ class Drift:
     log_gain: Series
     gain_error: Series
     log_jitter: Series
+    log_bend: Series
     jitter_error: Series
     profile: Series
     profile_error: Series
@@ -139,6 +149,7 @@ def _drift(
         log_gain=found.gain,
         gain_error=np.sqrt(np.maximum(own, 1e-10) * grow + by_floor**2),
         log_jitter=found.jitter,
+        log_bend=found.bend,
         jitter_error=np.sqrt(found.jitter_var * grow + hidden),
         profile=found.profile,
         profile_error=np.sqrt(np.maximum(profile_own, 0) * grow + profile_by_floor**2),
@@ -233,7 +244,7 @@ def _outstanding(model: DriftModel, spreads: Spreads, given: float | Series | No
 
 def _fitted_spreads(model: DriftModel, start: Spreads, floor: float | Series, tied: Bool) -> Spreads:
     """Standard deviations of jitter, anatomy and agarose by restricted likelihood, coordinate by coordinate."""
-    names = ["anatomy", *(["agarose"] if tied.any() else []), "jitter"]
+    names = ["anatomy", "slope", "bump", "bend", *(["agarose"] if tied.any() else []), "jitter"]
     spreads = start
 
     def cost(trial: Spreads) -> float:

@@ -2,11 +2,14 @@
 
 For plane `z` of section `s`, at depth `d` below the cut, and pixels of class `c` that belong to a set::
 
-    log(mean − noise floor) = gain[s] + profile[c, d] + offset[set] + slope[c, s] · (position − cut) + jitter[z] + error
+    log(mean − noise floor) = gain[s] + profile[c, d] + bend[s](d) + jitter[z]
+                              + offset[set] + slope[c, s] · (position − cut) + bump[c, s](d) + error
 
 A set of pixels is seen through its whole section and in the first planes of the next: that is how gains are
-compared across a cut, at equal depth, tissue against the same tissue. Sets of agarose may be tied to one level. It
-is solved by generalized least squares; jitter is a random effect that all sets of a plane share.
+compared across a cut, at equal depth, tissue against the same tissue. Anatomy drifts (slope), and pixels that are one
+class at both cuts may be another between them (bump). All classes of a section, agarose too, share what its profile
+has of its own (bend), as where the focus moved. Sets of agarose may be tied to one level. It is solved by generalized
+least squares; jitter is a random effect that all sets of a plane share.
 """
 
 from __future__ import annotations
@@ -46,8 +49,10 @@ class Spreads:
         Of what a set of pixels changes by itself from plane to plane.
     agarose
         Of good agarose from section to section.
-    slope
-        Of the drift of anatomy per plane, of a class in a section.
+    slope, bump
+        Of the drift of anatomy per plane, and of its swell between two cuts, of a class in a section.
+    bend
+        Of what the profile of a section has of its own, linear and quadratic in depth.
     profile
         Of third differences of the depth profile below the first plane.
     """
@@ -56,6 +61,8 @@ class Spreads:
     anatomy: float = 0.002
     agarose: float = 0.002
     slope: float = 0.0007
+    bump: float = 0.002
+    bend: float = 0.002
     profile: float = 0.004
 
 
@@ -76,6 +83,13 @@ class Planes:
     def n_depths(self) -> int:
         """Number of depths."""
         return int(self.depth.max()) + 1
+
+    @cached_property
+    def through(self) -> Series:
+        """Place of every plane in its section, −1 at its beginning and 1 at its end; 0 where it has fewer than 4."""
+        first = np.searchsorted(self.section, self.section)
+        number, size = np.arange(len(self.section)) - first, np.bincount(self.section)[self.section]
+        return np.where(size < 4, 0.0, 2 * number / np.maximum(size - 1, 1) - 1)
 
     @cached_property
     def cut(self) -> Series:
@@ -99,6 +113,8 @@ class Solution:
         Log depth profile `(class, depth)`, mean 0, and its covariance `(class, depth, depth)`.
     jitter, jitter_var
         Log jitter of planes, shrunk, and its error variance.
+    bend
+        What the profile of its section has of its own, of every plane.
     medium, medium_cov
         Log level of agarose of every section, NaN where there is none, and the covariance of those that are known.
     residual
@@ -113,6 +129,7 @@ class Solution:
     profile_cov: Series
     jitter: Series
     jitter_var: Series
+    bend: Series
     medium: Series
     medium_cov: Series
     residual: Series
@@ -154,7 +171,15 @@ class DriftModel:
     @cached_property
     def _start(self) -> dict[str, int]:
         n, sizes = self.planes.n_sections, self.planes.n_depths
-        counts = {"gain": n, "profile": _N_CLASSES * sizes, "slope": 2 * n, "offset": _N_CLASSES * n, "medium": 1}
+        counts = {
+            "gain": n,
+            "profile": _N_CLASSES * sizes,
+            "slope": 2 * n,
+            "bump": 2 * n,
+            "bend": 2 * n,
+            "offset": _N_CLASSES * n,
+            "medium": 1,
+        }
         starts = np.cumsum([0, *counts.values()])
         return dict(zip([*counts, "end"], starts.tolist(), strict=True))
 
@@ -167,19 +192,26 @@ class DriftModel:
         depth = np.broadcast_to(p.depth[:, None], self.known.shape)
         kind = np.broadcast_to(_KIND, self.known.shape)
         away = p.position[:, None] - p.cut[np.maximum(self.set_section, 0)]
-        tissue = kind != AGAROSE
+        through = np.broadcast_to(p.through[:, None], self.known.shape)
+        tissue, own = kind != AGAROSE, np.broadcast_to(_SET == 0, self.known.shape)
+        tissue_row = np.where(tissue, kind - 1, 0) * p.n_sections + section
         columns = np.stack(
             [
                 at["gain"] + section,
                 at["profile"] + kind * p.n_depths + depth,
                 at["offset"] + kind * p.n_sections + np.maximum(self.set_section, 0),
-                at["slope"] + np.where(tissue, kind - 1, 0) * p.n_sections + section,
+                at["slope"] + tissue_row,
+                at["bump"] + tissue_row,
+                at["bend"] + section,
+                at["bend"] + p.n_sections + section,
             ],
             axis=-1,
         )
-        values = np.stack([np.ones(kind.shape)] * 3 + [np.where(tissue, away, 0.0)], axis=-1)
+        one = np.ones(kind.shape)
+        bump, bends = np.where(tissue & own, 1 - through**2, 0.0), _bends(through)
+        values = np.stack([one, one, one, np.where(tissue, away, 0.0), bump, *bends], axis=-1)
         values[~self.known] = 0
-        rows = np.repeat(np.arange(n_z * n_slots), 4)
+        rows = np.repeat(np.arange(n_z * n_slots), values.shape[-1])
         return sparse.csr_array((values.ravel(), (rows, columns.ravel())), shape=(n_z * n_slots, at["end"]))
 
     def _priors(self, spreads: Spreads, tied: NDArray[np.bool_]) -> sparse.csr_array:
@@ -194,7 +226,8 @@ class DriftModel:
             )
             blocks.append(_differences(at["end"], start + 1, n_depths - 1, (-1.0, 3.0, -3.0, 1.0), spreads.profile))
             blocks.append(_differences(at["end"], start, n_depths, (1.0,), 100.0))
-        blocks.append(_differences(at["end"], at["slope"], 2 * n, (1.0,), spreads.slope))
+        own = {"slope": spreads.slope, "bump": spreads.bump, "bend": spreads.bend}
+        blocks += [_differences(at["end"], at[name], 2 * n, (1.0,), sd) for name, sd in own.items()]
         blocks.append(_differences(at["end"], at["offset"], _N_CLASSES * n, (1.0,), _LOOSE))
         blocks.append(_differences(at["end"], at["medium"], 1, (1.0,), _LOOSE))
         rows = np.flatnonzero(tied)
@@ -245,6 +278,9 @@ class DriftModel:
             profile_cov=np.stack([cov[np.ix_(rows, rows)] for rows in profile]),
             jitter=jitter,
             jitter_var=jitter_var,
+            bend=np.sum(
+                u[at["bend"] + n * np.arange(2)[:, None] + self.planes.section] * _bends(self.planes.through), axis=0
+            ),
             medium=medium,
             medium_cov=cov[np.ix_(levels, levels)],
             residual=residual,
@@ -282,7 +318,8 @@ class DriftModel:
         misfit = float(left @ (w @ left) + np.sum((priors @ u) ** 2))
         log_det += 2 * float(np.log(np.diag(factor[0]) / scale).sum())
         # Deviations of priors that are themselves estimated belong into the likelihood.
-        log_det += 2 * 2 * n * float(np.log(spreads.slope)) + 2 * int(tied.sum()) * float(np.log(spreads.agarose))
+        log_det += 4 * n * float(np.log(spreads.slope * spreads.bump * spreads.bend))
+        log_det += 2 * int(tied.sum()) * float(np.log(spreads.agarose))
         return _Reduced(u, left.reshape(known.shape), own, factor, scale, misfit, misfit + log_det)
 
     def without_links(self, tied: NDArray[np.bool_]) -> DriftModel:
@@ -308,6 +345,11 @@ class _Reduced:
     scale: Series
     misfit: float
     objective: float
+
+
+def _bends(through: Series) -> tuple[Series, Series]:
+    """Linear and quadratic in depth."""
+    return through, np.where(through == 0, 0.0, 1.5 * through**2 - 0.5)
 
 
 def _rows(width: int, columns: Index, values: Series) -> sparse.csr_array:
