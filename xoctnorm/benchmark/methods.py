@@ -79,7 +79,7 @@ METHODS = {method.name: method for method in _ALL}
 """All methods by name, in the order of the tables."""
 
 
-def run(method: Method, phantom: xr.Dataset, truth: Truth, known: Mapping[str, Any]) -> Outcome:
+def run(method: Method, phantom: xr.Dataset, truth: Truth, known: Mapping[str, Any] | None = None) -> Outcome:
     """Normalize the volume of a phantom; `known` are options of the model of tissue that its user would give."""
     volume = phantom["volume"]
     if method.options is None:
@@ -91,7 +91,7 @@ def run(method: Method, phantom: xr.Dataset, truth: Truth, known: Mapping[str, A
         warnings.simplefilter("ignore", xoctnorm.OctnormWarning)  # they are told to users, and here by the measures
         start = time.perf_counter()
         models = method.options["drift"] in TISSUE_METHODS
-        correction = volume.octnorm.fit(**method.options, **(known if models else {}))
+        correction = volume.octnorm.fit(**method.options, **(known if models and known is not None else {}))
         result = volume.octnorm.apply(correction)
         seconds = time.perf_counter() - start
     return Outcome(result, correction, seconds)
