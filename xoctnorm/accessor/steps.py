@@ -88,7 +88,7 @@ class SingleSteps(Part):
         Examples
         --------
         >>> from xoctnorm.phantom import make_phantom
-        >>> volume = make_phantom(shape=(64, 80), n_sections=4, planes_per_section=5)["volume"]
+        >>> volume = make_phantom(n_sections=6, planes_per_section=6)["volume"]
         >>> even = volume.octnorm.correct_drift().octnorm.flatten_depth()
         >>> even.scale_factor.dims, even.depth_gain.dims
         (('z',), ('z',))
