@@ -67,7 +67,7 @@ def series_agarose(outlined: list[Outlined], seeds: list[Bool | None]) -> Agaros
         party = _party(first, outlined, seeds, step, shares)
         asked |= party.agreed
         best = party if best is None or party.agreed.sum() > best.agreed.sum() else best
-        if np.isinf(clear).any() or asked.all() or best.agreed.mean() >= _ENOUGH:
+        if np.isinf(clear).any() or asked.all() or best.agreed.sum() >= max(2, _ENOUGH * count):
             break
     assert best is not None
     _bridge(best.masks, best.origin, outlined)
