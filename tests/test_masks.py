@@ -215,12 +215,13 @@ NO_AGAROSE = {
     "lesions beside": {"no_agarose_sections": [2, 3, 9], "lesions": 6, "missing_sections": [4]},
     "bright": {"no_agarose_sections": [3, 8], "agarose": 0.12},
     "most": {"no_agarose_sections": [0, 1, 2, 3, 4, 5, 6]},
+    "as dark as agarose": {"no_agarose_sections": [3, 8], "seed": 21, **OPTICS},
 }
 
 
 @pytest.mark.parametrize("name", NO_AGAROSE)
 def test_where_there_is_no_agarose_none_is_found(name):
-    phantom = make_phantom(seed=5, **NO_AGAROSE[name])
+    phantom = make_phantom(**{"seed": 5} | NO_AGAROSE[name])
     with pytest.warns(OctnormWarning, match="shows no agarose"):
         mask = phantom["volume"].octnorm.agarose_mask(method="border", per_section=True)
     empty = mask.section_label[~mask.any(["y", "x"])].values
@@ -228,8 +229,9 @@ def test_where_there_is_no_agarose_none_is_found(name):
     assert relative_dice(phantom, mask) >= 0.99
 
 
-def test_agarose_that_steps_while_tissue_does_not():
-    phantom = make_phantom(seed=0, agarose_steps=0.1)
+@pytest.mark.parametrize(("seed", "steps"), [(0, 0.1), (1, 0.2)])
+def test_agarose_that_steps_while_tissue_does_not(seed, steps):
+    phantom = make_phantom(seed=seed, agarose_steps=steps)
     mask = phantom["volume"].octnorm.agarose_mask(method="border", per_section=True)
     assert relative_dice(phantom, mask) >= 0.99
 
