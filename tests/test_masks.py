@@ -184,6 +184,7 @@ def test_sections_whose_agarose_was_cut_away_get_none(phantom):
 TORN = {
     "one section": {"torn_sections": [5], "bubble_planes": [12, 44, 45], **OPTICS},
     "two sections": {"torn_sections": [0, 7]},
+    "of three": {"torn_sections": [1], "n_sections": 3, "seed": 1, **OPTICS},
     "everything at once": {
         **OPTICS,
         "lesions": 4,
@@ -199,11 +200,11 @@ TORN = {
 
 @pytest.mark.parametrize("name", TORN)
 def test_a_torn_section_does_not_decide_for_all(name):
-    phantom = make_phantom(seed=0, **TORN[name])
+    phantom = make_phantom(**{"seed": 0} | TORN[name])
     torn = TORN[name]["torn_sections"]
     with pytest.warns(OctnormWarning, match=f"section {', '.join(map(str, torn))}: has no dark class of its own"):
         mask = phantom["volume"].octnorm.agarose_mask(method="border", per_section=True)
-    assert relative_dice(phantom, mask) >= 0.99
+    assert relative_dice(phantom, mask) >= (0.97 if name == "of three" else 0.99)  # three change more
     assert not set(mask.agarose_origin.values.tolist()) & {"no agarose", "outline of its neighbours"}
     rows = mask.values[phantom.section.values]
     assert rows[phantom.damage_mask.values & np.isin(phantom.section, torn)[:, None, None]].mean() > 0.98  # no tissue
@@ -214,12 +215,13 @@ NO_AGAROSE = {
     "lesions beside": {"no_agarose_sections": [2, 3, 9], "lesions": 6, "missing_sections": [4]},
     "bright": {"no_agarose_sections": [3, 8], "agarose": 0.12},
     "most": {"no_agarose_sections": [0, 1, 2, 3, 4, 5, 6]},
+    "as dark as agarose": {"no_agarose_sections": [3, 8], "seed": 21, **OPTICS},
 }
 
 
 @pytest.mark.parametrize("name", NO_AGAROSE)
 def test_where_there_is_no_agarose_none_is_found(name):
-    phantom = make_phantom(seed=5, **NO_AGAROSE[name])
+    phantom = make_phantom(**{"seed": 5} | NO_AGAROSE[name])
     with pytest.warns(OctnormWarning, match="shows no agarose"):
         mask = phantom["volume"].octnorm.agarose_mask(method="border", per_section=True)
     empty = mask.section_label[~mask.any(["y", "x"])].values
@@ -227,21 +229,29 @@ def test_where_there_is_no_agarose_none_is_found(name):
     assert relative_dice(phantom, mask) >= 0.99
 
 
-def test_agarose_that_steps_while_tissue_does_not():
-    phantom = make_phantom(seed=0, agarose_steps=0.1)
+@pytest.mark.parametrize(("seed", "steps"), [(0, 0.1), (1, 0.2)])
+def test_agarose_that_steps_while_tissue_does_not(seed, steps):
+    phantom = make_phantom(seed=seed, agarose_steps=steps)
     mask = phantom["volume"].octnorm.agarose_mask(method="border", per_section=True)
     assert relative_dice(phantom, mask) >= 0.99
 
 
-@pytest.mark.parametrize("intensity", ["linear", "db"])
-def test_agarose_brighter_than_tissue(intensity):
-    phantom = make_phantom(seed=1, agarose=0.5, intensity=intensity, torn_sections=[5], **OPTICS)
+BRIGHT = {
+    "linear": {"agarose": 0.5, "torn_sections": [5], **OPTICS},
+    "db": {"agarose": 0.5, "torn_sections": [5], "intensity": "db", **OPTICS},
+    "noisy": {"agarose": 0.6, "planes_per_section": 1},
+}
+
+
+@pytest.mark.parametrize("name", BRIGHT)
+def test_agarose_brighter_than_tissue(name):
+    phantom = make_phantom(seed=1, **BRIGHT[name])
     volume, tissue = phantom["volume"], phantom.tissue_mask.values
     mask = volume.octnorm.agarose_mask(method="border", per_section=True)
-    assert relative_dice(phantom, mask) >= 0.99
+    assert relative_dice(phantom, mask) >= (0.95 if name == "noisy" else 0.99)
     assert set(mask.agarose_origin.values.tolist()) == {"found"}
     planes = volume.octnorm.agarose_mask(method="border", per_plane=True)
-    assert dice(~planes.values, tissue | phantom.damage_mask.values) > 0.98
+    assert dice(~planes.values, tissue | phantom.damage_mask.values) > (0.95 if name == "noisy" else 0.98)
 
 
 def test_seeds_of_dark_agarose_inside_bright_tissue():

@@ -80,8 +80,9 @@ class SectionsAndMasks(Part):
 
         ``"otsu"`` is the reference's: where the smoothed mean along z is below Otsu's threshold and the mean is
         above 0. It is right where there are two classes, agarose and tissue, in comparable shares. ``"border"``
-        takes the darkest class, on log intensity, that is connected to the border of the imaged field, and
-        settles its outline half way, on log intensity, to the darkest tissue. ``"auto"`` takes ``"border"``
+        takes the darkest class, on log intensity, that is connected to the border of the imaged field, or the
+        brightest, where the border is brighter than everything inside, and settles its outline half way to the
+        nearest tissue. What is darker than agarose, such as a tear, counts to it. ``"auto"`` takes ``"border"``
         where its agarose is clearly apart from tissue and touches the border, else ``"otsu"``, and records why.
         Reads the volume once, with ``per_plane=True`` twice.
 

@@ -67,7 +67,7 @@ def series_agarose(outlined: list[Outlined], seeds: list[Bool | None]) -> Agaros
         party = _party(first, outlined, seeds, step, shares)
         asked |= party.agreed
         best = party if best is None or party.agreed.sum() > best.agreed.sum() else best
-        if np.isinf(clear).any() or asked.all() or best.agreed.mean() >= _ENOUGH:
+        if np.isinf(clear).any() or asked.all() or best.agreed.sum() >= max(2, _ENOUGH * count):
             break
     assert best is not None
     _bridge(best.masks, best.origin, outlined)
@@ -94,7 +94,10 @@ class _Party:
 def _party(
     first: int, outlined: list[Outlined], seeds: list[Bool | None], step: float, shares: NDArray[np.float64]
 ) -> _Party:
-    """Settle all images from the first on, forwards and backwards."""
+    """Settle all images from the first on, forwards and backwards.
+
+    An image without agarose, judged by the one on its one side, is judged by the one on its other side too.
+    """
     count = len(outlined)
     centre, origin = np.full(count, np.nan), [BY_OUTLINE] * count
     masks = np.zeros((count, *outlined[0].field.shape), bool)
@@ -111,7 +114,20 @@ def _party(
             if np.isfinite(centre[i]):
                 masks[i] = region(outlined[i], centre[i], steps[i] if origin[i] == OWN else step, seeds[i])
                 last = i
+    for i in [row for row, how in enumerate(origin) if how == ABSENT]:
+        for j in _nearest_settled(origin, i):
+            centre[i], origin[i] = _judge(outlined[i], outlined[j], centre[j], masks[j], step)
+            if np.isfinite(centre[i]):
+                masks[i] = region(outlined[i], centre[i], steps[i] if origin[i] == OWN else step, seeds[i])
+                break
+            centre[i], origin[i] = np.nan, ABSENT
     return _Party(masks, origin, centre)
+
+
+def _nearest_settled(origin: list[str], i: int) -> list[int]:
+    """The nearest images with agarose of their own before and after one."""
+    own = [j for j, how in enumerate(origin) if how == OWN]
+    return [*[j for j in own if j < i][-1:], *[j for j in own if j > i][:1]]
 
 
 def _clearness(one: Outlined) -> float:
@@ -140,7 +156,7 @@ def _judge(one: Outlined, known: Outlined, centre: float, mask: Bool, step: floa
     if one.found and abs(one.centre - expected) < step / 2:
         return one.centre, OWN
     if one.found and abs(one.centre - centre) < min(step / 2, _CAN_SAY):
-        gave_way = abs(_median(one.smooth, tissue) - one.centre) < step / 4
+        gave_way = _flat(one, one.core, step / 2) and abs(_median(one.smooth, tissue) - one.centre) < step / 4
         if gave_way and (one.core & agarose).sum() >= max(_FEWEST_PIXELS, agarose.sum() / 2):
             return one.centre, OWN  # where tissue was there is agarose now: its change tells nothing
     dark = (one.reached <= expected + step / 4) & one.field

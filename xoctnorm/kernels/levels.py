@@ -13,6 +13,7 @@ Image = NDArray[np.float32]
 
 _HARDLY, _CLEARLY = 0.01, 0.05  # shares of the field brighter and darker than its border, for bright agarose
 _APART = 0.2  # at least, between classes
+_SMOOTH = 2.0  # pixels
 _SPECK = 25  # pixels without data that make no border
 _SQUARE = np.ones((3, 3), bool)
 
@@ -65,10 +66,11 @@ def _beside(seeds: Bool | None, mean: Image, scale: Scale) -> tuple[float, float
     has = np.isfinite(mean) & (mean != 0)
     if not (field & has).any():
         return float("nan"), float("nan")
-    smooth = scale.level(average(np.where(has, mean, 0), field & has, 1.0))
+    smooth = scale.level(average(np.where(has, mean, 0), field & has, _SMOOTH))
     start = rim(field) if seeds is None or not (seeds & field).any() else seeds & field
     beside = (smooth - np.median(smooth[start]))[field]
-    apart = max(_APART, 3 * noise_of(smooth))
+    noise = noise_of(np.where(field & has, scale.level(np.where(has, mean, 0)), np.float32(np.nan)))
+    apart = max(_APART, 3 * noise / (np.sqrt(4 * np.pi) * _SMOOTH))
     return float(np.mean(beside > apart)), float(np.mean(beside < -apart))
 
 

@@ -1,7 +1,8 @@
 """The darkest class of an image that touches the border of the imaged field: agarose around tissue.
 
 Classes are looked for on log intensity, where a gain moves them and does not stretch them. All levels
-and widths here are in that unit.
+and widths here are in that unit. Agarose that is brighter than tissue is the darkest class too: then levels
+are negated, see `Scale`.
 """
 
 from __future__ import annotations
