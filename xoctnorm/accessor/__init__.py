@@ -30,7 +30,7 @@ class OctnormAccessor(SectionsAndMasks, WholeJob, SingleSteps):
     >>> import xarray as xr
     >>> import xoctnorm
     >>> from xoctnorm.phantom import make_phantom
-    >>> volume = make_phantom(shape=(64, 80), n_sections=4, planes_per_section=5)["volume"]
+    >>> volume = make_phantom(shape=(64, 80), n_sections=6, planes_per_section=5, seed=1)["volume"]
     >>> normalized = volume.octnorm.normalize()
     >>> normalized.dims, normalized.scale_factor.dims
     (('z', 'y', 'x'), ('z',))

@@ -67,9 +67,9 @@ class WholeJob(Part):
         Examples
         --------
         >>> from xoctnorm.phantom import make_phantom
-        >>> volume = make_phantom(shape=(64, 80), n_sections=4, planes_per_section=5)["volume"]
+        >>> volume = make_phantom(shape=(64, 80), n_sections=6, planes_per_section=5, seed=1)["volume"]
         >>> correction = volume.octnorm.fit()
-        >>> correction.smoothed_metric.dims
+        >>> correction.section_gain.dims
         ('section_label',)
         >>> volume.octnorm.apply(correction).identical(volume.octnorm.normalize())
         False
