@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import dask
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import xarray as xr
 
 import xoctnorm  # noqa: F401  (registers the accessor)
+from xoctnorm.phantom import make_phantom
 
 # Before 2.4 NumPy interpolates percentiles of float32 values in another precision.
 NUMPY_ROUNDS_AS_WE_DO = np.lib.NumpyVersion(np.__version__) >= "2.4.0"
@@ -36,6 +38,17 @@ def brain(n_sections: int = 4, planes: int = 5, shape: tuple[int, int] = (24, 30
         name="intensity",
         attrs={"units": "counts", "long_name": "OCT intensity"},
     )
+
+
+@cache
+def _cut_phantom() -> xr.Dataset:
+    return make_phantom(shape=(64, 80), n_sections=6, planes_per_section=5, seed=1)
+
+
+def cut_brain() -> xr.DataArray:
+    """The smallest phantom from which the model of tissue can tell everything, so that nothing warns."""
+    volume = _cut_phantom()["volume"].copy(deep=True).rename("intensity")
+    return volume.assign_attrs(units="counts", long_name="OCT intensity")
 
 
 @pytest.fixture

@@ -31,6 +31,7 @@ VOLUMES = {
     "objects": (lambda: brain().astype(object), "dtype object"),
     "empty": (lambda: brain()[:0], "empty along 'z'"),
     "empty plane": (lambda: brain()[:, :, :0], "empty along 'x'"),
+    "all infinite": (lambda: brain() * np.inf, "infinite voxels.* on plane 0, 1"),
     "infinite": (lambda: with_value(np.inf), "infinite voxels.* on plane 3: replace them by NaN"),
     "minus infinite": (lambda: with_value(-np.inf), "infinite voxels.* on plane 3"),
     "beyond float32": (lambda: with_value(1e300, "f8"), "beyond the range of float32, on plane 3"),
@@ -58,8 +59,15 @@ def test_volumes_that_are_none(name, chunked):
     make, message = VOLUMES[name]
     volume = make().chunk() if chunked and name != "objects" else make()
     for call in (volume.octnorm.normalize, volume.octnorm.fit, volume.octnorm.correct_drift):
+        if name != "not positive":  # without a hint of the scale, it may be in decibels
+            with pytest.raises(InputError, match=message):
+                call()
+        else:
+            with pytest.raises(InputError, match=message):
+                call(intensity="linear")
+    for call, option in ((volume.octnorm.normalize, "drift"), (volume.octnorm.correct_drift, "method")):
         with pytest.raises(InputError, match=message):
-            call()
+            call(**{option: "scale"})
 
 
 def test_doubled_dims():
@@ -108,7 +116,7 @@ def test_a_found_mask_that_is_too_small():
     volume[:] = 1
     volume[:, :4, :4] = 0.1
     with pytest.raises(InputError, match=r"the mask by Otsu's threshold has .* agarose pixels of 1600.*agarose_mask="):
-        volume.octnorm.normalize(smoothing_sigma=0)
+        volume.octnorm.normalize(drift="scale", smoothing_sigma=0)
     with pytest.raises(InputError, match="agarose pixels"):
         volume.octnorm.agarose_mask(smoothing_sigma=0)
 
@@ -117,7 +125,7 @@ def test_no_tissue_brighter_than_agarose():
     volume = brain()
     bright = (volume.mean("z") > 0.3).reset_coords(drop=True)
     with pytest.raises(InputError, match="no tissue is brighter than the agarose"):
-        volume.octnorm.normalize(agarose_mask=bright, percentile_max=20)
+        volume.octnorm.normalize(drift="scale", agarose_mask=bright, percentile_max=20)
 
 
 PARAMETERS = {
@@ -133,7 +141,7 @@ PARAMETERS = {
     "tissue_threshold": [(1.0, "below 1"), (np.nan, "a finite number")],
     "strength": [(1.5, "0 to 1"), (-0.1, "0 to 1")],
     "min_tissue_voxels": [(-1, "0 or more")],
-    "drift": [("linear", "needs one of scale, histogram, None")],
+    "drift": [("linear", "needs one of joint, continuity, agarose, quantile, scale, histogram, None")],
     "section": [("slab", "is no coordinate of the volume"), ("x", "cannot lie along y or x")],
 }
 
@@ -158,6 +166,9 @@ def test_parameters_out_of_range(name, value, accepted):
         ("tissue_mask", {"agarose_mask": COLUMN.astype(int)}, "agarose_mask has dtype"),
         ("scale_factors", {"percentile": 101}, "percentile=101"),
         ("correct_drift", {"min_scale": 2, "max_scale": 1}, "min_scale=2 is above max_scale=1"),
+        ("correct_drift", {"method": "scale", "min_scale": 2, "max_scale": 1}, "min_scale=2 is above max_scale=1"),
+        ("correct_drift", {"method": "histogram"}, "method='histogram': needs one of 'agarose', .*, 'scale'"),
+        ("correct_drift", {"method": None}, "method=None: needs one of 'agarose', .*, 'scale'"),
         ("match_histograms", {"n_bins": 0}, "n_bins=0"),
         ("match_quantiles", {"max_slope": 0}, "max_slope=0"),
         ("smooth_zprofile", {"sigma": -1}, "sigma=-1"),
@@ -176,7 +187,7 @@ def test_names_that_clash(name):
     volume = brain().assign_coords({name: 1.0})
     with pytest.raises(InputError, match=f"already has '{name}'.*attach=False"):
         volume.octnorm.normalize()
-    result = volume.octnorm.normalize(attach=False)
+    result = volume.octnorm.normalize(drift="scale", attach=False)
     assert result[name] == 1
 
 
@@ -236,7 +247,7 @@ def test_agarose_without_data():
     volume = brain()
     mask = volume.octnorm.agarose_mask()
     with pytest.raises(InputError, match=r"agarose has data \(not NaN\) on fewer than 100 pixels of every plane"):
-        volume.where(~mask).drop_vars("otsu_threshold").octnorm.normalize(agarose_mask=mask)
+        volume.where(~mask).drop_vars("otsu_threshold").octnorm.normalize(drift="scale", agarose_mask=mask)
 
 
 @pytest.mark.parametrize("change", [lambda v: v * 1e-47, lambda v: v + 1e9, lambda v: (9 * v + 1).astype("u8") + 2**54])

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from conftest import assert_same_bits, brain
+from conftest import assert_same_bits, brain, cut_brain
 from scipy.ndimage import gaussian_filter1d
 
 from xoctnorm import InputError, OctnormWarning
@@ -16,8 +16,10 @@ from xoctnorm.phantom import make_phantom
 
 OPTIONS = {
     "none": {"drift": None},
-    "scale": {"smooth_sigma": 0.5},
+    "scale": {"drift": "scale", "smooth_sigma": 0.5},
     "histogram": {"drift": "histogram", "zprofile_sigma": 2.0, "strength": 0.7, "divisor_percentile": 60.0},
+    "joint": {"drift": "joint"},
+    "joint, flat": {"drift": "joint", "flatten_depth": True, "zprofile_sigma": 2.0, "noise_floor": 0.01},
 }
 
 
@@ -27,25 +29,25 @@ def reopened(ds: xr.Dataset, path) -> xr.Dataset:
         return stored.load()
 
 
-def labelled(kind: str) -> xr.DataArray:
-    volume = brain()
+def labelled(kind: str, volume: xr.DataArray) -> xr.DataArray:
+    n = len(volume.octnorm.sections)
     if kind == "integers":
         return volume
     if kind == "strings":
-        return volume.assign_coords(section=("z", np.repeat(["a", "bc", "d", "e"], 5)))
+        return volume.assign_coords(section=("z", np.repeat(["a", "bc", "d", "e", "f", "gh"][:n], 5)))
     if kind == "dates":
-        return volume.assign_coords(section=("z", np.repeat(pd.date_range("2024-01-01", periods=4), 5)))
+        return volume.assign_coords(section=("z", np.repeat(pd.date_range("2024-01-01", periods=n), 5)))
     if kind == "no coordinates":
         return volume.drop_vars(["z", "y", "x"])
     if kind == "channels":
         return xr.concat([volume, 2 * volume], "channel").assign_coords(channel=["red", "green"])
     if kind == "index level":
-        index = pd.MultiIndex.from_arrays([volume.section.values, np.tile(range(5), 4)], names=["section", "plane"])
+        index = pd.MultiIndex.from_arrays([volume.section.values, np.tile(range(5), n)], names=["section", "plane"])
         bare = volume.drop_vars(["z", "section"])
         return bare.assign_coords(xr.Coordinates.from_pandas_multiindex(index, "z"))
     assert kind == "dimension"
     parts = [part.drop_vars("section").assign_coords(z=np.arange(5.0)) for _, part in volume.groupby("section")]
-    return xr.concat(parts, "section").assign_coords(section=list("pqrs"))
+    return xr.concat(parts, "section").assign_coords(section=list("pqrstu")[:n])
 
 
 KINDS = ["integers", "strings", "dates", "no coordinates", "channels", "index level", "dimension"]
@@ -54,7 +56,7 @@ KINDS = ["integers", "strings", "dates", "no coordinates", "channels", "index le
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_correction_survives_netcdf_and_gives_the_same_bits(kind, options, tmp_path):
-    volume = labelled(kind)
+    volume = labelled(kind, cut_brain() if "joint" in options else brain())
     expected = volume.octnorm.normalize(**OPTIONS[options])
     correction = volume.octnorm.fit(**OPTIONS[options])
     stored = reopened(correction, tmp_path / "correction.nc")
@@ -68,7 +70,7 @@ def test_a_correction_survives_netcdf_and_gives_the_same_bits(kind, options, tmp
 
 def test_a_correction_applies_to_other_sizes_channels_and_layouts():
     volume = brain()
-    correction = volume.octnorm.fit(smooth_sigma=0.5, zprofile_sigma=2.0)
+    correction = volume.octnorm.fit(drift="scale", smooth_sigma=0.5, zprofile_sigma=2.0)
     expected = volume.octnorm.apply(correction)
     coarse = volume.coarsen(y=2, x=2).mean()
     result = coarse.octnorm.apply(correction)
@@ -84,7 +86,7 @@ def test_a_correction_applies_to_other_sizes_channels_and_layouts():
     assert_same_bits(both.isel(channel=1), expected)
     bare = volume.drop_vars(["z", "section", "y", "x"])
     np.testing.assert_array_equal(bare.octnorm.apply(correction).values, expected.values)
-    one_channel = channels.octnorm.fit(smooth_sigma=0.5, zprofile_sigma=2.0).isel(channel=0)
+    one_channel = channels.octnorm.fit(drift="scale", smooth_sigma=0.5, zprofile_sigma=2.0).isel(channel=0)
     assert_same_bits(volume.octnorm.apply(one_channel), expected)
 
 
@@ -125,14 +127,14 @@ def shift(da: xr.DataArray, plane: int, by: float) -> xr.DataArray:
 )
 def test_a_correction_that_does_not_fit_says_how(change, message):
     volume = brain()
-    correction = volume.octnorm.fit()
+    correction = volume.octnorm.fit(drift="scale")
     with pytest.raises(InputError, match=message):
         change(volume).octnorm.apply(correction)
 
 
 def test_what_counts_as_the_same_planes():
     volume = brain()
-    correction = volume.octnorm.fit()
+    correction = volume.octnorm.fit(drift="scale")
     expected = volume.octnorm.apply(correction)
     assert_same_bits(shift(volume, 7, 0.09).octnorm.apply(correction).assign_coords(z=volume.z), expected)
     moved = volume.assign_coords(z=volume.z + 500, section=("z", list("abcdefghijklmnopqrst")))
@@ -151,7 +153,7 @@ def test_no_correction_and_a_correction_from_the_future():
         volume.octnorm.apply(xr.Dataset())
     with pytest.raises(InputError, match="the correction is a DataArray"):
         volume.octnorm.apply(volume)
-    correction = volume.octnorm.fit()
+    correction = volume.octnorm.fit(drift="scale")
     record = json.loads(correction.attrs["xoctnorm_provenance"])
     record["steps"][-1]["corrections"][0]["name"] = "deconvolution"
     correction.attrs["xoctnorm_provenance"] = json.dumps(record)
@@ -159,7 +161,7 @@ def test_no_correction_and_a_correction_from_the_future():
         volume.octnorm.apply(correction)
     channels = xr.concat([volume, volume], "channel")
     with pytest.raises(InputError, match=r"fitted for 2 along channel.*correction.isel\(channel=…\)"):
-        volume.octnorm.apply(channels.octnorm.fit())
+        volume.octnorm.apply(channels.octnorm.fit(drift="scale"))
 
 
 # What the corrections do.
@@ -307,7 +309,7 @@ def test_a_section_with_little_data_takes_the_factor_of_its_neighbours():
     volume = brain()
     volume[10:15] = 0
     with pytest.warns(OctnormWarning, match="section 2: fewer than 500 voxels above 0"):
-        correction = volume.octnorm.fit(smooth_sigma=1.0)
+        correction = volume.octnorm.fit(drift="scale", smooth_sigma=1.0)
     assert correction.metric.values[2] == 0
     assert correction.smoothed_metric.values[2] > 0
     with pytest.warns(OctnormWarning, match="section 2: fewer than 500 voxels between"):
@@ -318,11 +320,11 @@ def test_a_section_with_little_data_takes_the_factor_of_its_neighbours():
 def test_one_plane_one_section_one_voxel_wide():
     volume = brain()
     one_plane = volume.isel(z=[3])
-    result = one_plane.octnorm.normalize(zprofile_sigma=0)
+    result = one_plane.octnorm.normalize(drift="scale", zprofile_sigma=0)
     assert float(result.max()) == 1
     assert result.scale_factor.item() == 1
     with pytest.warns(OctnormWarning, match="fewer than 3 planes"):
-        one_plane.octnorm.normalize(zprofile_sigma=1.0)
+        one_plane.octnorm.normalize(drift="scale", zprofile_sigma=1.0)
     thin = brain(shape=(600, 3)).isel(x=[1]).transpose("x", "y", "z")
     result = thin.octnorm.normalize(drift=None, percentile_max=100)
     assert float(result.max()) == 1
@@ -332,20 +334,46 @@ def test_one_plane_one_section_one_voxel_wide():
 def test_labels_that_do_not_count_are_named_in_a_warning():
     volume = brain().assign_coords(section=("z", np.repeat([0, 10, 20, 30], 5)))
     with pytest.warns(OctnormWarning, match="do not count sections"):
-        volume.octnorm.normalize()
+        volume.octnorm.normalize(drift="scale")
     volume.octnorm.normalize(drift="histogram")
 
 
 def test_normalizing_twice_warns():
-    once = brain().octnorm.normalize()
+    once = brain().octnorm.normalize(drift="scale")
     with pytest.warns(OctnormWarning, match="already normalized"):
         twice = once.octnorm.normalize(drift=None)
     assert len(json.loads(twice.attrs["xoctnorm_provenance"])["steps"]) == 2
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_bins": 64, "max_slope": 3.0}, "n_bins=64, max_slope=3.0 has no effect with drift='joint'"),
+        ({"reference_tissue": "dark"}, "reference_tissue='dark' has no effect .* flatten_depth=False"),
+        ({"drift": "scale", "exclude": [1], "floor": None}, r"exclude=\(1,\) has no effect with drift='scale'"),
+    ],
+)
+def test_parameters_without_effect_warn_with_the_model_of_tissue(options, message):
+    with pytest.warns(OctnormWarning, match=message):
+        result = cut_brain().octnorm.normalize(**options)
+    assert_same_bits(result, cut_brain().octnorm.normalize(drift=options.get("drift", "joint")))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_scale": 3.0}, "max_scale=3.0 has no effect with method='joint'"),
+        ({"method": "scale", "noise_floor": 0.1, "agarose_mask": "border"}, "noise_floor=0.1, agarose_mask has no"),
+    ],
+)
+def test_a_parameter_without_effect_on_correct_drift_warns(options, message):
+    with pytest.warns(OctnormWarning, match=message):
+        cut_brain().octnorm.correct_drift(**options)
+
+
 def test_a_parameter_without_effect_warns():
     with pytest.warns(OctnormWarning, match=r"n_bins=64, min_tissue_voxels=5 has no effect with drift='scale'"):
-        brain().octnorm.normalize(n_bins=64, min_tissue_voxels=5)
+        brain().octnorm.normalize(drift="scale", n_bins=64, min_tissue_voxels=5)
 
 
 @pytest.mark.parametrize(
@@ -366,14 +394,14 @@ def test_a_parameter_without_effect_warns():
     ],
 )
 def test_a_damaged_correction_says_how(damage, message):
-    correction = brain().octnorm.fit()
+    correction = brain().octnorm.fit(drift="scale")
     with pytest.raises(InputError, match=message):
         brain().octnorm.apply(damage(correction))
 
 
 def test_channels_are_matched_by_their_coordinate():
     channels = xr.concat([brain(), 2 * brain(seed=3)], "channel").assign_coords(channel=["a", "b"])
-    correction = channels.octnorm.fit()
+    correction = channels.octnorm.fit(drift="scale")
     swapped = channels.isel(channel=[1, 0])
     with pytest.raises(InputError, match=r"channel is \['b', 'a'\] in the volume and \['a', 'b'\] in the correction"):
         swapped.octnorm.apply(correction)
@@ -383,7 +411,7 @@ def test_channels_are_matched_by_their_coordinate():
 
 def test_the_mask_of_another_field_of_view_is_not_attached():
     volume = brain(shape=(48, 30))
-    other = volume.isel(y=slice(24, 48)).octnorm.apply(volume.isel(y=slice(0, 24)).octnorm.fit())
+    other = volume.isel(y=slice(24, 48)).octnorm.apply(volume.isel(y=slice(0, 24)).octnorm.fit(drift="scale"))
     assert "agarose_mask" not in other.coords
     assert "divisor" in other.coords
 
@@ -392,7 +420,7 @@ def test_each_plane_a_section_where_sections_are_a_dimension():
     volume = brain(shape=(40, 50))
     parts = [part.drop_vars("section").assign_coords(z=np.arange(5.0)) for _, part in volume.groupby("section")]
     cube = xr.concat(parts, "section")
-    options = {"smooth_sigma": 0.5, "section": "z"}
+    options = {"drift": "scale", "smooth_sigma": 0.5, "section": "z"}
     expected = volume.octnorm.normalize(**options)
     for held in (cube, cube.chunk(z=2), cube.assign_coords(section=list("abcd"))):
         result = held.octnorm.normalize(**options)
@@ -403,12 +431,12 @@ def test_each_plane_a_section_where_sections_are_a_dimension():
 
 
 def test_normalizing_again_leaves_nothing_of_the_first_time():
-    once = brain().octnorm.normalize()
+    once = brain().octnorm.normalize(drift="scale")
     with pytest.warns(OctnormWarning, match="already normalized"):
         again = once.octnorm.normalize(drift=None, agarose_mask=once.agarose_mask.values)
     assert "scale_factor" not in again.coords
     assert "otsu_threshold" not in again.coords
-    correction = brain().octnorm.fit()
+    correction = brain().octnorm.fit(drift="scale")
     with pytest.warns(OctnormWarning, match="already normalized"):
         applied = once.octnorm.apply(correction)
     assert "already" in json.loads(applied.attrs["xoctnorm_provenance"])["steps"][-1]["apply"]["warnings"][0]
@@ -416,7 +444,7 @@ def test_normalizing_again_leaves_nothing_of_the_first_time():
 
 def test_an_edited_correction_is_recorded_as_edited(tmp_path):
     volume = brain()
-    correction = volume.octnorm.fit()
+    correction = volume.octnorm.fit(drift="scale")
 
     def edited(ds):
         return json.loads(volume.octnorm.apply(ds).attrs["xoctnorm_provenance"])["steps"][0]["apply"]["edited"]
@@ -432,16 +460,16 @@ def test_masks_and_steps_do_not_load_the_volume_of_the_user(tmp_path):
     with xr.open_dataarray(tmp_path / "volume.nc") as stored:
         tissue = stored.octnorm.tissue_mask()
         smooth = stored.octnorm.smooth_zprofile(mask=tissue)
-        applied = stored.octnorm.apply(brain().octnorm.fit())
+        applied = stored.octnorm.apply(brain().octnorm.fit(drift="scale"))
         assert not stored.variable._in_memory
     assert_same_bits(tissue, brain().octnorm.tissue_mask())
     assert_same_bits(smooth, brain().octnorm.smooth_zprofile(mask=tissue))
-    assert_same_bits(applied, brain().octnorm.normalize())
+    assert_same_bits(applied, brain().octnorm.normalize(drift="scale"))
 
 
 def test_sections_without_a_metric_anywhere_near_are_not_scaled():
     volume = brain()
     volume[5:10] = np.nan
     with pytest.warns(OctnormWarning, match="section 1: fewer than 500 voxels above 0, and none near it has more"):
-        result = volume.octnorm.normalize(smooth_sigma=0.0)
+        result = volume.octnorm.normalize(drift="scale", smooth_sigma=0.0)
     assert (result.scale_factor[5:10] == 1).all()

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from conftest import cut_brain
 from xarray.backends.netCDF4_ import NetCDF4ArrayWrapper
 
 from xoctnorm.errors import InputError
@@ -90,6 +91,22 @@ def test_everything_comes_back_bit_for_bit(tmp_path):
     assert back.attrs == da.attrs
     xr.testing.assert_identical(da, before)
     assert [p.name for p in tmp_path.iterdir()] == ["out.nc"]
+
+
+@pytest.mark.parametrize("chunks", [None, {"z": 4, "x": 33}])
+def test_what_the_model_of_tissue_fitted_comes_back(tmp_path, chunks):
+    volume = cut_brain() if chunks is None else cut_brain().chunk(chunks)
+    result = volume.octnorm.normalize(flatten_depth=True)
+    back = opened(result.octnorm.to_netcdf(tmp_path / "out.nc"))
+    xr.testing.assert_equal(back, result.compute())
+    fitted = {"scale_factor", "depth_gain", "noise_floor", "agarose_mask", "divisor"}
+    assert fitted == set(back.attrs["ancillary_variables"].split())
+    assert back.agarose_mask.dtype == bool
+    assert back.agarose_mask.dims == ("z", "y", "x")
+    assert back.noise_floor.attrs["units"] == "counts"
+    # What comes back goes on: the floor is not taken off again.
+    again = opened(volume.octnorm.correct_drift().octnorm.to_netcdf(tmp_path / "drift.nc")).octnorm.flatten_depth()
+    np.testing.assert_array_equal(again, volume.octnorm.correct_drift().octnorm.flatten_depth())
 
 
 def test_second_round_trip_is_the_first(tmp_path):
@@ -411,6 +428,11 @@ LAYOUTS = {
     "odd": odd_volume,
     "bare": bare,
     "one_plane": lambda: normalized().isel(z=0),
+    "of_tissue": lambda: cut_brain().octnorm.normalize(flatten_depth=True),
+    "of_tissue_floor_per_plane": lambda: cut_brain().octnorm.normalize(noise_floor=[0.01] * 30),
+    "of_tissue_channels": lambda: xr.concat([cut_brain()] * 2, pd.Index(["a", "b"], name="channel")).octnorm.normalize(
+        noise_floor=0.01, flatten_depth=True
+    ),
 }
 
 

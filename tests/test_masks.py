@@ -425,8 +425,8 @@ def test_reads(monkeypatch):
         (lambda: volume.octnorm.agarose_mask(method="auto", per_section=True), 1),
         (lambda: volume.octnorm.agarose_mask(per_section=True), 1),
         (lambda: volume.octnorm.agarose_mask(method="border", per_plane=True), 2),
-        (lambda: volume.octnorm.fit(), 3),
-        (lambda: volume.octnorm.fit(agarose_mask="border"), 3),
+        (lambda: volume.octnorm.fit(drift="scale"), 3),
+        (lambda: volume.octnorm.fit(drift="scale", agarose_mask="border"), 3),
     ):
         reads.clear()
         call()
@@ -437,7 +437,7 @@ def test_reads(monkeypatch):
 def fitted() -> tuple[xr.DataArray, xr.DataArray, xr.DataArray]:
     volume = small()["volume"]
     mask = volume.octnorm.agarose_mask(method="border", per_section=True)
-    return volume, mask, volume.octnorm.normalize(agarose_mask=mask)
+    return volume, mask, volume.octnorm.normalize(drift="scale", agarose_mask=mask)
 
 
 def test_a_background_per_section(fitted):
@@ -466,18 +466,18 @@ WAYS = {
 def test_masks_per_section_however_they_are_given(fitted, way):
     volume, mask, expected = fitted
     given = WAYS[way](mask, expected)
-    correction = volume.octnorm.fit(agarose_mask=given)
+    correction = volume.octnorm.fit(drift="scale", agarose_mask=given)
     assert correction.agarose_mask.dims == ("section_label", "y", "x")
-    result = volume.octnorm.normalize(agarose_mask=given)
+    result = volume.octnorm.normalize(drift="scale", agarose_mask=given)
     assert_same_bits(result, expected)
     np.testing.assert_array_equal(result.agarose_mask, expected.agarose_mask)
 
 
 def test_a_method_by_its_name(fitted):
     volume, mask, expected = fitted
-    result = volume.octnorm.normalize(agarose_mask="border")
+    result = volume.octnorm.normalize(drift="scale", agarose_mask="border")
     assert_same_bits(result, expected)
-    correction = volume.octnorm.fit(agarose_mask="auto")
+    correction = volume.octnorm.fit(drift="scale", agarose_mask="auto")
     assert decisions(correction)[0].startswith("agarose mask by method='border'")
     assert "agarose_mask='auto'" in correction.attrs["history"]
     np.testing.assert_array_equal(correction.agarose_mask, mask)
@@ -498,7 +498,7 @@ def test_masks_per_plane(fitted):
 def test_a_chunked_result_has_a_lazy_mask(fitted):
     volume, mask, expected = fitted
     chunked = volume.chunk(z=3, y=50)
-    correction = volume.octnorm.fit(agarose_mask=mask)
+    correction = volume.octnorm.fit(drift="scale", agarose_mask=mask)
     with no_computing():
         result = chunked.octnorm.apply(correction)
         tissue = result.octnorm.tissue_mask(agarose_mask=mask)
@@ -515,14 +515,14 @@ def test_the_tissue_of_every_section(fitted):
     np.testing.assert_array_equal(tissue, ~mask.values[np.repeat(np.arange(4), 5)] & (volume != 0))
     smooth = result.octnorm.smooth_zprofile(sigma=1.0)
     assert smooth.agarose_mask.dims == ("z", "y", "x")
-    together = volume.octnorm.normalize(agarose_mask=mask, zprofile_sigma=1.0)
+    together = volume.octnorm.normalize(drift="scale", agarose_mask=mask, zprofile_sigma=1.0)
     np.testing.assert_allclose(together, smooth.clip(0, 1), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("chunks", [None, {"z": 3}])
 def test_through_a_file(fitted, tmp_path, chunks):
     volume, mask, _ = fitted
-    result = (volume if chunks is None else volume.chunk(chunks)).octnorm.normalize(agarose_mask=mask)
+    result = (volume if chunks is None else volume.chunk(chunks)).octnorm.normalize(drift="scale", agarose_mask=mask)
     path = result.octnorm.to_netcdf(tmp_path / "brain.nc")
     with xr.open_dataarray(path) as back:
         assert back.agarose_mask.dtype == bool
@@ -532,7 +532,7 @@ def test_through_a_file(fitted, tmp_path, chunks):
 
 def test_a_correction_through_a_file(fitted, tmp_path):
     volume, _, expected = fitted
-    volume.octnorm.fit(agarose_mask="border").to_netcdf(tmp_path / "correction.nc")
+    volume.octnorm.fit(drift="scale", agarose_mask="border").to_netcdf(tmp_path / "correction.nc")
     with xr.open_dataset(tmp_path / "correction.nc") as correction:
         result = volume.octnorm.apply(correction)
         assert not json.loads(result.attrs["xoctnorm_provenance"])["steps"][-1]["apply"]["edited"]
@@ -548,10 +548,10 @@ def test_sections_as_a_dimension(fitted):
     found = folded.octnorm.agarose_mask(method="border", per_section=True)
     np.testing.assert_array_equal(found, mask)
     for given in (found, found.rename(section_label="section"), "border"):
-        result = folded.octnorm.normalize(agarose_mask=given)
+        result = folded.octnorm.normalize(drift="scale", agarose_mask=given)
         assert result.agarose_mask.dims == ("section", "z", "y", "x")
         np.testing.assert_array_equal(result.values.reshape(volume.shape), expected)
-    lazy = folded.chunk(z=2).octnorm.normalize(agarose_mask=found)
+    lazy = folded.chunk(z=2).octnorm.normalize(drift="scale", agarose_mask=found)
     np.testing.assert_array_equal(lazy.agarose_mask, result.agarose_mask)
 
 
@@ -562,7 +562,7 @@ def test_channels_have_masks_of_their_own(fitted):
     assert found.dims == ("channel", "section_label", "y", "x")
     np.testing.assert_array_equal(found[0], mask)
     for chunked in (both, both.chunk(z=7, channel=1)):
-        result = chunked.octnorm.normalize(agarose_mask=found)
+        result = chunked.octnorm.normalize(drift="scale", agarose_mask=found)
         assert result.agarose_mask.dims == ("channel", "z", "y", "x")
         assert_same_bits(result.isel(channel=0), expected)
     np.testing.assert_array_equal(result.agarose_mask[0], expected.agarose_mask)
@@ -645,4 +645,4 @@ def test_bad_masks_of_sections(fitted):
         ("best", "agarose_mask='best': needs a bool mask, or one of 'otsu', 'border', 'auto'"),
     ):
         with pytest.raises(InputError, match=message):
-            volume.octnorm.normalize(agarose_mask=given)
+            volume.octnorm.normalize(drift="scale", agarose_mask=given)

@@ -45,9 +45,9 @@ def test_digest_of_parts_adds_up():
 
 @pytest.mark.parametrize("held", HOLDINGS)
 def test_digest_does_not_depend_on_how_a_volume_is_held(held):
-    expected = steps(brain().octnorm.fit())[0]["fitted_on"]["digest"]
+    expected = steps(brain().octnorm.fit(drift="scale"))[0]["fitted_on"]["digest"]
     assert re.fullmatch("sum64-splitmix:[0-9a-f]{16}", expected)
-    assert steps(HOLDINGS[held](brain()).octnorm.fit())[0]["fitted_on"]["digest"] == expected
+    assert steps(HOLDINGS[held](brain()).octnorm.fit(drift="scale"))[0]["fitted_on"]["digest"] == expected
 
 
 def test_digest_sees_every_change():
@@ -75,9 +75,11 @@ def test_record_of_a_fit_and_its_application():
     assert fitted["method"] == "fit"
     assert fitted["parameters"] == {
         "agarose_mask": None, "percentile_max": 99.9, "smoothing_sigma": 1.0, "divisor_percentile": 100.0,
-        "drift": "histogram", "smooth_sigma": 10.0, "percentile": 80.0, "min_scale": 0.5, "max_scale": 2.0,
-        "n_bins": 256, "tissue_threshold": 0.0, "strength": 1.0, "zprofile_sigma": 1.5, "min_tissue_voxels": 100,
-        "section": "section",
+        "drift": "histogram", "flatten_depth": False, "noise_floor": "auto", "intensity": "auto", "exclude": [],
+        "reference_tissue": "auto", "max_depth_gain": 4.0, "first_depth": None, "blend": 0, "floor": None,
+        "smooth_sigma": 10.0, "percentile": 80.0, "min_scale": 0.5, "max_scale": 2.0,
+        "n_bins": 256, "tissue_threshold": 0.0, "max_slope": 2.0, "strength": 1.0, "zprofile_sigma": 1.5,
+        "min_tissue_voxels": 100, "section": "section",
     }  # fmt: skip
     assert [c["name"] for c in fitted["corrections"]] == ["otsu_mask", "background", "histogram", "zprofile"]
     assert fitted["corrections"][2]["parameters"] == {"n_bins": 256, "tissue_threshold": 0.0, "strength": 1.0}
@@ -106,7 +108,7 @@ def test_record_of_a_fit_and_its_application():
 
 def test_history_has_every_parameter_newest_first():
     volume = brain().assign_attrs(history="2020-01-01T00:00:00Z scanner: acquired")
-    out = volume.octnorm.normalize(drift=None).octnorm.correct_drift(strength=0.5)
+    out = volume.octnorm.normalize(drift=None).octnorm.correct_drift(method="scale", strength=0.5)
     lines = out.attrs["history"].split("\n")
     assert [line.split(": ")[1].split("(")[0] for line in lines] == ["correct_drift", "normalize", "acquired"]
     for line in lines[:2]:
@@ -119,7 +121,7 @@ def test_history_has_every_parameter_newest_first():
 def test_a_given_mask_is_recorded_and_kept():
     volume = brain()
     mask = volume.octnorm.agarose_mask()
-    correction = volume.octnorm.fit(agarose_mask=mask)
+    correction = volume.octnorm.fit(drift="scale", agarose_mask=mask)
     text = steps(correction)[0]["parameters"]["agarose_mask"]
     assert text == f"<mask 24x30 sum64-splitmix:{digest(mask.values, 0):016x}>"
     assert steps(correction)[0]["corrections"][0]["name"] == "given_mask"
@@ -129,7 +131,7 @@ def test_a_given_mask_is_recorded_and_kept():
 def test_digest_of_several_volumes_is_that_of_all():
     both = xr.concat([brain(), brain(seed=2)], "channel")
     for held in (both, both.transpose("z", "x", "channel", "y")):
-        record = steps(held.octnorm.fit())[0]["fitted_on"]
+        record = steps(held.octnorm.fit(drift="scale"))[0]["fitted_on"]
         assert record["digest"] == f"sum64-splitmix:{digest(both.values, 0):016x}"
 
 
@@ -155,7 +157,7 @@ def test_what_json_cannot_hold_is_made_plain(value, plain):
 @pytest.mark.parametrize("rechunk", [False, True])
 def test_a_writer_counts_the_digest_that_apply_left_open(dims, rechunk, tmp_path):
     volume = brain()
-    correction = volume.octnorm.fit()
+    correction = volume.octnorm.fit(drift="scale")
     other = (2 * volume).transpose(*dims).chunk(z=3, y=7, x=9)
     expected = f"sum64-splitmix:{digest((2 * volume).values, 0):016x}"
     result = other.octnorm.apply(correction)
@@ -185,7 +187,7 @@ def test_counting_the_digest_reads_the_volume_once(tmp_path):
     data = dask.array.from_array(volume.values, chunks=(4, 8, 30)).map_blocks(
         read, dtype="f4", meta=np.empty((0, 0, 0), "f4")
     )
-    result = volume.copy(data=data).octnorm.apply(volume.octnorm.fit())
+    result = volume.copy(data=data).octnorm.apply(volume.octnorm.fit(drift="scale"))
     reads.clear()
     result.octnorm.to_netcdf(tmp_path / "out.nc")
     assert len(reads) == len(set(reads)) == data.npartitions
@@ -197,7 +199,7 @@ def test_nothing_is_kept_of_volumes_that_are_gone():
     from xoctnorm import pending
 
     volume = brain()
-    result = volume.chunk(z=2).octnorm.apply(volume.octnorm.fit())
+    result = volume.chunk(z=2).octnorm.apply(volume.octnorm.fit(drift="scale"))
     assert pending._awaiting
     del result
     gc.collect()

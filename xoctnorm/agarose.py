@@ -178,6 +178,7 @@ def along_planes(mask: xr.Variable, section_index: xr.Variable, like: xr.Variabl
         images.dims,
         dtype=bool,
         concatenate=True,
+        align_arrays=False,  # they are aligned; checking that warns the user of many chunks
         meta=np.empty((0,) * len(dims), bool),
     )
     return xr.Variable(dims, taken, mask.attrs)

@@ -26,7 +26,8 @@ from xoctnorm.corrections import (
     QuantileMatch,
     ZProfile,
 )
-from xoctnorm.corrections.tissue_drift import FROM_MASK
+from xoctnorm.corrections.tissue_drift import AUTO, FROM_MASK
+from xoctnorm.corrections.tissue_drift import METHODS as TISSUE_METHODS
 from xoctnorm.errors import collecting, listed, raise_problems
 from xoctnorm.fitting import Call, Mask, fit, labelled_mask
 from xoctnorm.kernels.digest import digest
@@ -67,16 +68,55 @@ def normalize(da: xr.DataArray, settings: Normalization, agarose_mask: Mask | st
     return _applied(da, fit_normalization(da, settings, agarose_mask, form), form)
 
 
-def single_step(da: xr.DataArray, correction: Correction, form: Form, *, method: str, section: str) -> xr.DataArray:
+def single_step(
+    da: xr.DataArray,
+    correction: Correction,
+    form: Form,
+    *,
+    method: str,
+    section: str,
+    problems: Sequence[str] = (),
+    notes: Sequence[str] = (),
+) -> xr.DataArray:
     """Fit one correction between sections and apply it to the same volume."""
     fitted = fit(
         da,
         [correction],
         Call(method, {**correction.parameters(), "section": section, **form.record()}),
         section=section,
-        problems=[*correction.problems(), *form.problems(da)],
+        problems=list(dict.fromkeys([*problems, *correction.problems(), *form.problems(da)])),
+        notes=notes,
     )
     return _applied(da, fitted, form)
+
+
+def correct_drift(
+    da: xr.DataArray, settings: Normalization, agarose_mask: Mask | str | None, form: Form
+) -> xr.DataArray:
+    """Fit drift between sections and apply it: by the model of tissue, or by percentile scaling."""
+    settings, noise_mask = without_noise_mask(settings)
+    drift = settings.drift
+    known = [*TISSUE_METHODS, PercentileScale.name]
+    problems = [] if drift in known else [f"method={drift!r}: needs one of {listed([repr(m) for m in known])}"]
+    problems += (settings if drift in known else replace(settings, drift=PercentileScale.name)).problems()
+    by_scale = drift == PercentileScale.name
+    used = set((settings.scale if by_scale else settings.tissue_drift).parameters()) | {"drift", "section"}
+    idle = settings.idle(used if by_scale else used | {"intensity"})
+    if by_scale and agarose_mask is not None:
+        idle.append("agarose_mask")
+    notes = [f"{listed(idle)} has no effect with method={drift!r}"] if idle else []
+    if not by_scale:
+        return _tissue_step(da, settings, agarose_mask, noise_mask, form, "correct_drift", problems, notes)
+    step = {"method": "correct_drift", "section": settings.section}
+    return single_step(da, settings.scale, form, **step, problems=problems, notes=notes)
+
+
+def flatten_depth(
+    da: xr.DataArray, settings: Normalization, agarose_mask: Mask | str | None, form: Form
+) -> xr.DataArray:
+    """Fit the decay with depth by the model of tissue and apply it."""
+    settings, noise_mask = without_noise_mask(settings)
+    return _tissue_step(da, settings, agarose_mask, noise_mask, form, "flatten_depth", settings.problems(), [])
 
 
 def without_noise_mask(settings: Normalization) -> tuple[Normalization, Mask | None]:
@@ -91,21 +131,23 @@ def without_noise_mask(settings: Normalization) -> tuple[Normalization, Mask | N
     return settings, None
 
 
-def tissue_step(
-    da: xr.DataArray, settings: Normalization, agarose_mask: Mask | str | None, form: Form, *, method: str
+def _tissue_step(
+    da: xr.DataArray,
+    settings: Normalization,
+    agarose_mask: Mask | str | None,
+    noise_mask: Mask | None,
+    form: Form,
+    method: str,
+    problems: Sequence[str],
+    notes: Sequence[str],
 ) -> xr.DataArray:
-    """Fit drift, or decay with depth, by the model of tissue and apply it, without scaling to 0…1."""
-    fitted = _fit_tissue(da, settings, agarose_mask, form, method)
-    return _applied(da, fitted, form)
-
-
-def _fit_tissue(
-    da: xr.DataArray, settings: Normalization, agarose_mask: Mask | str | None, form: Form, method: str
-) -> xr.Dataset:
-    settings, noise_mask = without_noise_mask(settings)
+    """Fit by the model of tissue and apply, without scaling to 0…1."""
     if "noise_floor" in da.coords and provenance.is_ours(da.coords["noise_floor"]):
-        # An earlier step took the floor off, on linear intensity.
-        settings = replace(settings, noise_floor=0.0, intensity="linear")
+        given = [name for name in ("noise_floor", "intensity") if getattr(settings, name) != AUTO]
+        if given:
+            why = "an earlier step took the noise floor off, on linear intensity"
+            notes = [*notes, f"{listed(given)} has no effect: {why}"]
+        settings, noise_mask = replace(settings, noise_floor=0.0, intensity="linear"), None
     attached = attached_agarose(da) if agarose_mask is None else None
     if attached is not None and bool(attached.any()):
         agarose_mask = attached
@@ -118,7 +160,7 @@ def _fit_tissue(
         **form.record(),
     }
     by_name = isinstance(agarose_mask, str)
-    return fit(
+    fitted = fit(
         da,
         [settings.mask(agarose_mask), Linearize(settings.intensity), correction],
         Call(method, parameters),
@@ -126,11 +168,13 @@ def _fit_tissue(
         agarose_mask=None if isinstance(agarose_mask, str) else agarose_mask,
         noise_mask=noise_mask,
         problems=[
-            *settings.problems(),
+            *problems,
             *(method_problems("agarose_mask", agarose_mask, "a bool mask, or ") if by_name else []),
             *form.problems(da),
         ],
+        notes=notes,
     )
+    return _applied(da, fitted, form)
 
 
 def scale_factors(da: xr.DataArray, correction: PercentileScale, *, section: str) -> xr.DataArray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Sequence, Set
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -179,6 +179,14 @@ class Normalization:
         found += integer_problems("min_tissue_voxels", self.min_tissue_voxels, 0)
         return list(dict.fromkeys(found))
 
+    def idle(self, used: Set[str]) -> list[str]:
+        """Parameters that were given, beside those that are used."""
+        return [
+            f"{field.name}={getattr(self, field.name)!r}"
+            for field in fields(self)
+            if field.name not in used and getattr(self, field.name) != field.default
+        ]
+
     def notes(self, agarose_mask: object) -> list[str]:
         """Parameters that were given and have no effect."""
         mask_given = agarose_mask is not None and not isinstance(agarose_mask, str)
@@ -187,11 +195,7 @@ class Normalization:
             used |= set(correction.parameters())
         if not self.flatten_depth:
             used -= {"reference_tissue", "max_depth_gain"}
-        idle = [
-            f"{field.name}={getattr(self, field.name)!r}"
-            for field in fields(self)
-            if field.name not in used and getattr(self, field.name) != field.default
-        ]
+        idle = self.idle(used)
         if not idle:
             return []
         return [

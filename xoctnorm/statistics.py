@@ -89,14 +89,16 @@ def survey(planes: Iterable[NDArray[np.generic]], start: int, section_index: NDA
             overflowing.append(number)
         else:
             projection.add(plane)
-        if sections is not None and section_index is not None:
-            sections.add(plane, int(section_index[number]))
+            if sections is not None and section_index is not None:
+                sections.add(plane, int(section_index[number]))
         low, high = float(np.fmin(low, least)), float(np.fmax(high, most))
     assert projection is not None
     if low > high:
         low = high = float("nan")
+    if overflowing:  # such a volume is refused; its means may not exist
+        return Survey(np.full(plane.shape, np.nan), low, high, tuple(overflowing), count.total)
     means = None if sections is None else sections.means()
-    return Survey(projection.mean(), low, high, tuple(overflowing), count.total, means)
+    return Survey(projection.mean(), low, high, (), count.total, means)
 
 
 def by_section(

@@ -57,6 +57,7 @@ class Linearize(Correction):
             if self.intensity != AUTO:
                 raise_problems("intensity", [problem])
             scale, why, sure = "linear", problem, False
+        raise_problems("intensity", volume.survey.problems(decibels=scale == "db"))
         fitted = xr.Dataset({"intensity_scale": np.int8(SCALES.index(scale))})
         fitted.attrs["decisions"] = [f"intensity is {scale}: {why}"]
         return fitted, [] if sure else [f"intensity is taken for {scale}: {why}; say intensity= where it is not"]
