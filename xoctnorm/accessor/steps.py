@@ -93,24 +93,21 @@ class SingleSteps(Part):
         >>> even.scale_factor.dims, even.depth_gain.dims
         (('z',), ('z',))
         """
-        if method != "scale":
-            settings = Normalization(
-                drift=method,
-                noise_floor=noise_floor,
-                intensity=intensity,
-                exclude=exclude,
-                first_depth=first_depth,
-                blend=blend,
-                strength=strength,
-                section=section,
-            )
-            return recipes.tissue_step(
-                self._volume, settings, agarose_mask, Form(dtype, attach), method="correct_drift"
-            )
-        correction = PercentileScale(smooth_sigma, percentile, min_scale, max_scale, strength)
-        return recipes.single_step(
-            self._volume, correction, Form(dtype, attach), method="correct_drift", section=section
+        settings = Normalization(
+            drift=method,
+            noise_floor=noise_floor,
+            intensity=intensity,
+            exclude=exclude,
+            first_depth=first_depth,
+            blend=blend,
+            smooth_sigma=smooth_sigma,
+            percentile=percentile,
+            min_scale=min_scale,
+            max_scale=max_scale,
+            strength=strength,
+            section=section,
         )
+        return recipes.correct_drift(self._volume, settings, agarose_mask, Form(dtype, attach))
 
     def flatten_depth(
         self,
@@ -163,7 +160,7 @@ class SingleSteps(Part):
             blend=blend,
             section=section,
         )
-        return recipes.tissue_step(self._volume, settings, agarose_mask, Form(dtype, attach), method="flatten_depth")
+        return recipes.flatten_depth(self._volume, settings, agarose_mask, Form(dtype, attach))
 
     def match_histograms(
         self,
