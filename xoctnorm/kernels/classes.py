@@ -77,7 +77,7 @@ class TissueClasses:
     Attributes
     ----------
     start
-        Class of every pixel below the cut, `(section, y, x)`.
+        Class of the pixels that keep it from the cut to the middle of the section, `(section, y, x)`.
     through
         Class of the pixels that keep it through the section, `(section, y, x)`.
     contrast
@@ -120,25 +120,27 @@ def classify(views: Image, agarose: Bool, follows: Bool) -> TissueClasses:
     for s, log in enumerate(logs):
         dark, bright = levels[s].tolist()
         start[s] = _paint(log, inner[s], agarose[s], dark, bright, contrast)
-    through = np.full_like(start, NONE)
+    kept, through = np.full_like(start, NONE), np.full_like(start, NONE)
     for s, (first, middle, last) in enumerate(views):
         end = start[s + 1] if follows[s] else _last(first, last, start[s], inner[s], agarose[s], contrast, sigma)
         keeps = np.where(start[s] == end, start[s], NONE).astype(np.int8)
-        through[s] = _kept_between(_smooth_log(middle, sigma), keeps)
-    return TissueClasses(start, through, contrast, sigma)
+        changed = _changed(_smooth_log(middle, sigma), start[s], keeps)
+        kept[s] = np.where(changed, NONE, start[s])
+        through[s] = np.where(changed, NONE, keeps)
+    return TissueClasses(kept, through, contrast, sigma)
 
 
-def _kept_between(log: Image, keeps: Classes) -> Classes:
-    """Of the pixels that are one class at both ends, those that are not the other class in the middle."""
+def _changed(log: Image, start: Classes, keeps: Classes) -> Bool:
+    """Pixels that are the other class in the middle, judged by those that are one class at both ends."""
     values = [log[(keeps == kind) & np.isfinite(log)] for kind in TISSUES]
     if min(part.size for part in values) < _FEWEST:
-        return keeps
+        return np.zeros(log.shape, bool)
     dark, bright = (mode(part) for part in values)
     if bright - dark < _LEAST_CONTRAST:
-        return keeps
+        return np.zeros(log.shape, bool)
     cut = (dark + bright) / 2
-    changed = ((keeps == DARK) & (log > cut)) | ((keeps == BRIGHT) & (log < cut))
-    return np.where(changed, NONE, keeps).astype(np.int8)
+    changed: Bool = ((start == DARK) & (log > cut)) | ((start == BRIGHT) & (log < cut))
+    return changed
 
 
 def _smoothing(images: Image) -> float:

@@ -12,7 +12,7 @@ from xoctnorm.kernels.classes import AGAROSE
 from xoctnorm.kernels.drift_model import DriftModel, Planes, Solution, Spreads
 from xoctnorm.kernels.noise_floor import (
     floor_by_cuts,
-    floor_by_jitter,
+    floor_within_sections,
     highest_floor,
     jackknife_error,
 )
@@ -173,7 +173,7 @@ def _floor(
     if tied.any():
         return floor_by_cuts(model, spreads, tied)
     if np.isfinite(model.sums.mean[:, AGAROSE]).any():
-        return floor_by_jitter(model.sums, model.planes, spreads)
+        return floor_within_sections(model, spreads)
     return 0.0, 0.2887 * highest_floor(model.sums)
 
 

@@ -9,13 +9,12 @@ from numpy.typing import NDArray
 
 from xoctnorm.kernels.class_sums import ClassSums
 from xoctnorm.kernels.classes import AGAROSE
-from xoctnorm.kernels.drift_model import DriftModel, Planes, Spreads
+from xoctnorm.kernels.drift_model import DriftModel, Spreads
 
 Series = NDArray[np.float64]
 
 _FLAT = 0.2887  # standard deviation of what may be anything from 0 to 1
-_OPTIMISM = 2.0  # jitter that is not normal, anatomy that is not smooth: on phantoms errors are twice the curvature's
-_OWN = slice(0, 3)  # slots of the sets of the plane's own section
+_OPTIMISM = 2.0  # shapes of profiles have a say as well: on phantoms errors are twice what the curvature tells
 _GOLDEN = 0.5 * (5**0.5 - 1)
 
 
@@ -42,57 +41,16 @@ def floor_by_cuts(model: DriftModel, spreads: Spreads, tied: NDArray[np.bool_]) 
     return _least(cost, highest_floor(model.sums))
 
 
-def floor_by_jitter(sums: ClassSums, planes: Planes, spreads: Spreads) -> tuple[float, float]:
-    """Floor at which agarose and tissue agree on the jitter of planes, and its standard error.
+def floor_within_sections(model: DriftModel, spreads: Spreads) -> tuple[float, float]:
+    """Floor at which agarose and tissue agree within sections, on jitter above all, and its standard error.
 
-    It needs no level of agarose that is common to sections: the line along every section, and what is common to
-    a depth, are taken off before the classes are compared.
+    It needs no level of agarose that is common to sections.
     """
-    top, mean = highest_floor(sums), sums.mean[:, _OWN]
-    known = np.isfinite(mean)
-    known &= known[:, :1] & (known.sum(axis=1) > 1)[:, None]
-    if known.any(axis=1).sum() < 3 * planes.n_depths or planes.n_depths < 4:
-        return unknown_floor(top)
-    noise = sums.variance / np.maximum(sums.count[:, _OWN], 1)
-    tissue = np.array([0, 1, 1]) * spreads.anatomy**2
-
-    def cost(floor: float) -> float:
-        signal = np.where(known, np.maximum(mean - floor, 1e-3 * mean), 1.0)
-        logs = np.log(signal)
-        weight = np.where(known, 1 / (noise * (np.where(known, mean, 1) / signal) ** 2 + tissue + 1e-7), 0.0)
-        for column, here, w in zip(logs.T, known.T, weight.T, strict=True):
-            column[here] = _without_means(
-                column[here], w[here], planes.position[here], planes.section[here], planes.depth[here]
-            )
-        total = weight.sum(axis=1)
-        shared = spreads.jitter**2 / (1 + spreads.jitter**2 * total)
-        misfit = np.sum(weight * logs**2) - np.sum(shared * np.sum(weight * logs, axis=1) ** 2)
-        log_det = np.sum(np.log(1 + spreads.jitter**2 * total)) - np.sum(np.log(weight[known]))
-        return float(misfit + log_det + 2 * np.sum(np.log(signal[known])))
-
-    floor, error = _least(cost, top)
+    top, free = highest_floor(model.sums), np.zeros(model.planes.n_sections, bool)
+    if model.planes.n_depths < 4:
+        return 0.5 * top, _FLAT * top
+    floor, error = _least(lambda floor: model.objective(floor, spreads, free), top)
     return floor, min(_OPTIMISM * error, _FLAT * top)
-
-
-def unknown_floor(top: float) -> tuple[float, float]:
-    """Anything from 0 to `top`."""
-    return 0.5 * top, _FLAT * top
-
-
-def _without_means(
-    values: Series, weight: Series, position: Series, section: NDArray[np.int64], depth: NDArray[np.int64]
-) -> Series:
-    """Take off the line along every section and the mean of every depth."""
-    out = values.copy()
-    for _ in range(4):
-        for s in np.unique(section):
-            here = section == s
-            line = np.polyfit(position[here], out[here], min(1, here.sum() - 1), w=np.sqrt(weight[here]))
-            out[here] -= np.polyval(line, position[here])
-        for d in np.unique(depth):
-            here = depth == d
-            out[here] -= np.average(out[here], weights=weight[here])
-    return out
 
 
 def _least(cost_of_floor: Callable[[float], float], top: float) -> tuple[float, float]:
