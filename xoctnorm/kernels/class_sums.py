@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from xoctnorm.kernels.classes import AGAROSE, BRIGHT, DARK, TISSUES, TissueClasses, end_planes
+from xoctnorm.kernels.classes import AGAROSE, BRIGHT, DARK, TISSUES, TissueClasses
 
 Series = NDArray[np.float64]
 Pixels = NDArray[np.int64]

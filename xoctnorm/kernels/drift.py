@@ -33,6 +33,7 @@ _BOUNDS = {
     "slope": (2e-4, 0.02),
     "bump": (2e-4, 0.2),
     "bend": (2e-4, 0.2),
+    "attenuation": (1e-4, 0.05),
     "agarose": (2e-4, 0.3),
     "jitter": (2e-4, 0.3),
 }
@@ -244,7 +245,7 @@ def _outstanding(model: DriftModel, spreads: Spreads, given: float | Series | No
 
 def _fitted_spreads(model: DriftModel, start: Spreads, floor: float | Series, tied: Bool) -> Spreads:
     """Standard deviations of jitter, anatomy and agarose by restricted likelihood, coordinate by coordinate."""
-    names = ["anatomy", "slope", "bump", "bend", *(["agarose"] if tied.any() else []), "jitter"]
+    names = ["anatomy", "slope", "bump", "bend", "attenuation", *(["agarose"] if tied.any() else []), "jitter"]
     spreads = start
 
     def cost(trial: Spreads) -> float:
