@@ -10,12 +10,7 @@ from numpy.typing import NDArray
 from xoctnorm.kernels.class_sums import ClassSums
 from xoctnorm.kernels.classes import AGAROSE
 from xoctnorm.kernels.drift_model import DriftModel, Planes, Solution, Spreads
-from xoctnorm.kernels.noise_floor import (
-    floor_by_cuts,
-    floor_within_sections,
-    highest_floor,
-    jackknife_error,
-)
+from xoctnorm.kernels.noise_floor import highest_floor, jackknife_error, most_likely_floor
 
 Series = NDArray[np.float64]
 Bool = NDArray[np.bool_]
@@ -171,10 +166,8 @@ def _floor(
 ) -> tuple[float | Series, float]:
     if given is not None:
         return given, 0.0
-    if tied.any():
-        return floor_by_cuts(model, spreads, tied)
     if np.isfinite(model.sums.mean[:, AGAROSE]).any():
-        return floor_within_sections(model, spreads)
+        return most_likely_floor(model, spreads, tied)
     return 0.0, 0.2887 * highest_floor(model.sums)
 
 

@@ -5,7 +5,7 @@ For plane `z` of section `s`, at depth `d` below the cut, and pixels of class `c
     log(mean − noise floor) = gain[s] + profile[c, d] + bend[s, d] + jitter[z]
                               + offset[set] + slope[c, s] · (position − cut) + bump[c, s, d] + error
 
-A set of pixels is seen through its whole section and in the first planes of the next: that is how gains are
+A set of pixels is seen through its whole section and in the first half of the next: that is how gains are
 compared across a cut, at equal depth, tissue against the same tissue. Anatomy drifts (slope), and pixels that are one
 class at both cuts may be another between them (bump). All classes of a section, agarose too, share what its profile
 has of its own (bend), as where the focus moved. Sets of agarose may be tied to one level. It is solved by generalized
@@ -55,6 +55,8 @@ class Spreads:
         Of what the profile of a section has of its own, linear and quadratic in depth.
     profile
         Of third differences of the depth profile below the first plane.
+    attenuation
+        Of second differences of the log ratio of tissue to agarose there: attenuation is exponential.
     """
 
     jitter: float = 0.02

@@ -1,4 +1,4 @@
-"""The noise floor: the value that makes agarose and tissue tell the same."""
+"""The noise floor: the value at which agarose and tissue tell the same, most likely."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ from xoctnorm.kernels.class_sums import ClassSums
 from xoctnorm.kernels.classes import AGAROSE
 from xoctnorm.kernels.drift_model import DriftModel, Spreads
 
-Series = NDArray[np.float64]
-
 _FLAT = 0.2887  # standard deviation of what may be anything from 0 to 1
-_OPTIMISM = 2.0  # shapes of profiles have a say as well: on phantoms errors are twice what the curvature tells
+_OPTIMISM = 2.0  # without a common level of agarose, errors on phantoms are twice what the curvature tells
 _GOLDEN = 0.5 * (5**0.5 - 1)
 
 
@@ -26,31 +24,15 @@ def highest_floor(sums: ClassSums) -> float:
     return min(darkest, float(np.quantile(agarose, 0.02))) if agarose.size else darkest
 
 
-def floor_by_cuts(model: DriftModel, spreads: Spreads, tied: NDArray[np.bool_]) -> tuple[float, float]:
-    """Floor at which agarose and tissue agree on the gains of sections, and its standard error.
+def most_likely_floor(model: DriftModel, spreads: Spreads, tied: NDArray[np.bool_]) -> tuple[float, float]:
+    """Floor of highest restricted likelihood, and its standard error.
 
-    The cost is what it costs to tie agarose to one level, and nothing else: the shapes of profiles depend on
-    the floor as well, but a small share of pixels of a wrong class weighs more there than the floor does.
+    Agarose and tissue see the same gains, jitter and response, agarose with a larger share of floor. Where the agarose
+    of sections is tied to one level, gains tell most; where it is not, what happens within sections, jitter above all.
     """
-    free = np.zeros_like(tied)
-
-    def cost(floor: float) -> float:
-        together, apart = (model.objective(floor, spreads, t) for t in (tied, free))
-        return together - apart
-
-    return _least(cost, highest_floor(model.sums))
-
-
-def floor_within_sections(model: DriftModel, spreads: Spreads) -> tuple[float, float]:
-    """Floor at which agarose and tissue agree within sections, on jitter above all, and its standard error.
-
-    It needs no level of agarose that is common to sections.
-    """
-    top, free = highest_floor(model.sums), np.zeros(model.planes.n_sections, bool)
-    if model.planes.n_depths < 4:
-        return 0.5 * top, _FLAT * top
-    floor, error = _least(lambda floor: model.objective(floor, spreads, free), top)
-    return floor, min(_OPTIMISM * error, _FLAT * top)
+    top = highest_floor(model.sums)
+    floor, error = _least(lambda floor: model.objective(floor, spreads, tied), top)
+    return floor, min(error if tied.any() else _OPTIMISM * error, _FLAT * top)
 
 
 def _least(cost_of_floor: Callable[[float], float], top: float) -> tuple[float, float]:
@@ -81,13 +63,13 @@ def jackknife_error(model: DriftModel, spreads: Spreads, tied: NDArray[np.bool_]
     top = highest_floor(model.sums)
     half = max(error, 1e-3 * top)
     low, high = max(floor - half, 0.0), min(floor + half, 0.99 * top)
-    middle, free = (low + high) / 2, np.zeros_like(tied)
+    middle = (low + high) / 2
     found = []
     for s in range(model.planes.n_sections):
         # A section that is left out keeps its place, with errors a hundred times as large.
         left_out = np.where(model.planes.section[:, None] == s, 100.0, np.broadcast_to(model.doubt, model.known.shape))
         without = model.doubted(left_out)
-        costs = [without.objective(x, spreads, tied) - without.objective(x, spreads, free) for x in (low, middle, high)]
+        costs = [without.objective(x, spreads, tied) for x in (low, middle, high)]
         curvature = costs[0] - 2 * costs[1] + costs[2]
         if curvature > 0:
             found.append(float(np.clip(0.5 * (costs[0] - costs[2]) / curvature, -6, 6)) * (middle - low))
