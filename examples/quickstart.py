@@ -108,7 +108,7 @@ def compare(volume: xr.DataArray, result: xr.DataArray, perfect: xr.DataArray) -
         ratio = array.where(perfect.notnull()).mean(["y", "x"]) / perfect.mean(["y", "x"])
         gain = np.log(ratio).groupby("section").mean()
         step = np.expm1(np.abs(gain.diff("section")).max()).item()
-        print(f"  {name:6}  spread {gain.std().item():.0%}, largest step between neighbours {step:.0%}")
+        print(f"  {name:6}  spread {gain.std().item():.1%}, largest step between neighbours {step:.1%}")
 
 
 def gains(correction: xr.Dataset) -> dict[str, np.ndarray]:
@@ -171,9 +171,8 @@ def draw(
         panel.plot(z, values, "k-", drawstyle="steps-mid", label=name.replace("_", " "))
         if f"{name}_se" in correction:
             error = correction[f"{name}_se"].values
-            panel.fill_between(
-                z, values - 2 * error, values + 2 * error, step="mid", color="0.7", lw=0, label="± 2 standard errors"
-            )
+            band = values - 2 * error, values + 2 * error
+            panel.fill_between(z, *band, step="mid", color="0.7", lw=0, label="± 2 standard errors")
         panel.set(ylabel="factor", ylim=(0, None))
     if len(gains(correction)) == 1:
         axes[3, 1].set_axis_off()
