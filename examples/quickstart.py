@@ -176,7 +176,7 @@ def draw(
         panel.set(ylabel="factor", ylim=(0, None))
     if len(gains(correction)) == 1:
         axes[3, 1].set_axis_off()
-    for panel in axes[2:].flat:
+    for panel in (panel for panel in axes[2:].flat if panel.axison):
         panel.set_title(" ")  # room for the legend, which shall not narrow the panel
         panel.legend(loc="lower left", bbox_to_anchor=(-0.03, 0.98), ncols=2, columnspacing=1).set_in_layout(False)
     fig.savefig(path, dpi=150)

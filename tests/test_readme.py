@@ -67,7 +67,7 @@ def small_volume(suffix: str, folder: Path) -> Path:
     ("suffix", "options"),
     [
         (".nc", ["--planes-per-section", "4"]),
-        (".zarr", ["--sections", "3", "--drift", "scale", "--zprofile-sigma", "2"]),
+        (".zarr", ["--sections", "3", "--drift", "scale"]),
         (".npy", []),
         (".tif", ["--drift", "none"]),
     ],
