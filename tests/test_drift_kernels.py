@@ -75,7 +75,7 @@ def test_jitter_is_told_from_gain_and_profile(method):
     common = centred(by_depth.mean(axis=0))
     np.testing.assert_allclose(centred(by_depth - common, axis=None), 0, atol=3e-3)
     np.testing.assert_allclose(common, centred(PROFILE[0]) - found.profile[0], atol=7e-3)
-    assert np.abs(centred(JITTER.reshape(N_SECTIONS, N_PLANES), axis=0)).max() > 0.04
+    assert np.abs(centred(JITTER.reshape(N_SECTIONS, N_PLANES), axis=0)).max() > 0.03
     assert found.noise_floor == FLOOR
     assert found.floor_error == 0
     assert found.agarose_weight.tolist() == [float(method != "continuity")] * N_SECTIONS
@@ -205,7 +205,7 @@ def test_a_section_times_a_constant_moves_its_gain_by_that(row, factor, seed, by
     np.testing.assert_allclose(after.profile, before.profile, atol=1e-3)
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(st.floats(1e-3, 1e4), st.integers(0, 1000))
 def test_brightness_of_the_volume_moves_the_floor_alone(factor, seed):
     sums = synthetic(jitter=JITTER, noise=1e-3, seed=seed)
