@@ -2,8 +2,8 @@
 
 For plane `z` of section `s`, at depth `d` below the cut, and pixels of class `c` that belong to a set::
 
-    log(mean − noise floor) = gain[s] + profile[c, d] + bend[s](d) + jitter[z]
-                              + offset[set] + slope[c, s] · (position − cut) + bump[c, s](d) + error
+    log(mean − noise floor) = gain[s] + profile[c, d] + bend[s, d] + jitter[z]
+                              + offset[set] + slope[c, s] · (position − cut) + bump[c, s, d] + error
 
 A set of pixels is seen through its whole section and in the first planes of the next: that is how gains are
 compared across a cut, at equal depth, tissue against the same tissue. Anatomy drifts (slope), and pixels that are one
