@@ -360,11 +360,25 @@ def test_without_tissue_everything_is_left_alone():
     assert flags(correction) == [["few_voxels"]] * 12
 
 
-def test_without_agarose_tissue_tells_all():
+def test_where_grey_matter_lies_all_around_it_is_as_good_as_agarose():
     truth = phantom(no_agarose_sections=tuple(range(12)))
     correction = truth.volume.octnorm.fit(drift="agarose", intensity="linear")
     assert between(truth, correction) < 0.016
     assert inside(truth, correction) < 0.02
+
+
+def test_without_agarose_and_contrast_the_floor_is_unknown_and_that_is_said():
+    truth = phantom(shape=(128, 160), agarose=0.2, white=0.2)
+    nothing = "no agarose is found in the volume: there is no dark class of its own"
+    unknown = "no agarose tells the noise floor, so none is subtracted (its standard error is 0.0"
+    correction = warned(truth.volume, nothing, unknown, intensity="linear")
+    assert float(correction.noise_floor) == 0
+    assert float(correction.noise_floor_se) > 0.01
+    assert (correction.agarose_weight == 0).all()
+    assert flags(correction) == [["floor_unidentified"]] * 12
+    assert between(truth, correction) < 0.03
+    known = warned(truth.volume, nothing, intensity="linear", noise_floor=0.01)
+    assert flags(known) == [[]] * 12
 
 
 def test_without_agarose_in_some_sections():
