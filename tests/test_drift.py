@@ -162,6 +162,19 @@ def test_standard_errors_are_those_of_the_errors():
         assert 0.4 < np.sqrt(np.mean(np.square(ratios))) < 2.5
 
 
+@pytest.mark.parametrize(
+    "planes", [slice(None, None, -1), np.arange(72).reshape(12, 6)[::-1].ravel()], ids=["z", "rows"]
+)
+def test_order_of_sections_does_not_matter(planes):
+    truth = phantom().isel(z=planes)
+    volume = truth.volume.assign_coords(depth=("z", truth.depth.values))
+    correction = volume.octnorm.fit(flatten_depth=True)
+    np.testing.assert_array_equal(correction.depth_below_cut, truth.depth)
+    assert between(truth, correction) < 0.007
+    np.testing.assert_allclose(correction.section_gain, default_fit().section_gain[::-1], rtol=0.02)
+    np.testing.assert_allclose(correction.depth_gain, default_fit().depth_gain[planes], rtol=0.04)
+
+
 # Sections that are missing, left out, partial, blended.
 
 
