@@ -39,14 +39,16 @@ def main() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", xoctnorm.OctnormWarning)  # they are in the record and printed below
         drift = None if args.drift == "none" else args.drift
-        correction = volume.octnorm.fit(drift=drift, zprofile_sigma=args.zprofile_sigma)
+        flatten = not (args.keep_decay or drift in ("scale", "histogram"))
+        correction = volume.octnorm.fit(drift=drift, flatten_depth=flatten)
         result = volume.octnorm.apply(correction)  # lazy where the volume is chunked
 
     stem = f"{args.volume.stem}_normalized" if args.volume else "quickstart"
     args.out.mkdir(parents=True, exist_ok=True)
     file = result.octnorm.to_netcdf(args.out / f"{stem}.nc")
     with xr.open_dataarray(file) as written:  # the picture shows what is in the file
-        perfect = None if truth is None else truth["reflectivity"] * truth["depth_response"]
+        decay = 1 if flatten or truth is None else truth["depth_response"]
+        perfect = None if truth is None else truth["reflectivity"] * decay
         picture = draw(volume, written, correction, perfect, args.out / f"{stem}.png")
     tell(volume, correction)
     if truth is not None:
@@ -63,8 +65,9 @@ def arguments() -> argparse.Namespace:
     cuts = parser.add_mutually_exclusive_group()
     cuts.add_argument("--planes-per-section", type=int, metavar="N", help="a new section starts every N planes")
     cuts.add_argument("--sections", type=int, metavar="N", help="number of sections, of equal thickness")
-    parser.add_argument("--drift", choices=["scale", "histogram", "none"], default="histogram")
-    parser.add_argument("--zprofile-sigma", type=float, default=0.0, metavar="PLANES", help="0: no z-profile")
+    methods = ["joint", "agarose", "continuity", "quantile", "scale", "histogram", "none"]
+    parser.add_argument("--drift", choices=methods, default="joint", help="scale and histogram are the reference's")
+    parser.add_argument("--keep-decay", action="store_true", help="do not take out the decay with depth")
     parser.add_argument("--out", type=Path, default=Path(), metavar="DIR")
     return parser.parse_args()
 
@@ -89,13 +92,11 @@ def tell(volume: xr.DataArray, correction: xr.Dataset) -> None:
     print(f"volume {volume.name!r}: {dict(volume.sizes)}, {volume.dtype}\n")
     print(volume.octnorm.sections.to_string(index=False))
     print(f"\nagarose: {correction.agarose_mask.mean().item():.0%} of the field")
-    for name in ("background_threshold", "clip_threshold", "scale_factor", "zprofile_gain"):
-        if name in correction:
-            low, high = correction[name].min().item(), correction[name].max().item()
-            print(f"{name}: {low:.4g} to {high:.4g}")
-    if "matched_intensity" in correction:
-        gain = gains(correction)["histogram matching"]
-        print(f"histogram matching: like a factor of {gain.min():.4g} to {gain.max():.4g} at medium brightness")
+    if "noise_floor" in correction:
+        floor, error = correction["noise_floor"].mean().item(), correction["noise_floor_se"].item()
+        print(f"noise floor: {floor:.4g} ± {error:.2g}")
+    for name, values in gains(correction).items():
+        print(f"{name}: {values.min():.4g} to {values.max():.4g}")
     for warning in json.loads(correction.attrs["xoctnorm_provenance"])["steps"][-1]["warnings"]:
         print(f"warning: {warning}")
 
@@ -107,19 +108,21 @@ def compare(volume: xr.DataArray, result: xr.DataArray, perfect: xr.DataArray) -
         ratio = array.where(perfect.notnull()).mean(["y", "x"]) / perfect.mean(["y", "x"])
         gain = np.log(ratio).groupby("section").mean()
         step = np.expm1(np.abs(gain.diff("section")).max()).item()
-        print(f"  {name:6}  spread {gain.std().item():.0%}, largest step between neighbours {step:.0%}")
-    print("the reference's methods take anatomy for drift: see docs/methods.md for what they can and cannot do")
+        print(f"  {name:6}  spread {gain.std().item():.1%}, largest step between neighbours {step:.1%}")
 
 
 def gains(correction: xr.Dataset) -> dict[str, np.ndarray]:
-    """What multiplies every plane; histogram matching by what it does at half of the median span."""
-    found = {name: correction[name].values for name in ("scale_factor", "zprofile_gain") if name in correction}
+    """What multiplies every plane; matching by what it does at medium brightness."""
+    found = {name: correction[name].values for name in ("scale_factor", "depth_gain") if name in correction}
     if "matched_intensity" in correction:
         spans = (correction["clip_threshold"] - correction["background_threshold"]) / correction["divisor"]
         level = 0.5 * spans.median().item()
         table = correction["matched_intensity"].swap_dims(bin="bin_center")
         gain = table.interp(bin_center=level).fillna(level) / level
         found["histogram matching"] = gain.values[correction["section_index"].values]
+    if "quantile_source" in correction:
+        gain = (correction["quantile_target"] / correction["quantile_source"]).median("quantile")
+        found["quantile matching"] = gain.values[correction["section_index"].values]
     return found or {"none": np.ones(correction.sizes["z"])}
 
 
@@ -127,8 +130,14 @@ def draw(
     volume: xr.DataArray, result: xr.DataArray, correction: xr.Dataset, perfect: xr.DataArray | None, path: Path
 ) -> Path:
     """Draw a plane, a cut along z and what was fitted, before and after; only what is drawn is read."""
-    agarose = correction["agarose_mask"].values
-    plane, row = volume.sizes["z"] // 2, int(np.median(np.nonzero(~agarose)[0]))  # through the middle of the tissue
+    plane = volume.sizes["z"] // 2
+    masks = correction["agarose_mask"]
+    if "section_label" in masks.dims:  # one for each section: in the pictures every plane has its own
+        masks = masks.isel(section_label=correction["section_index"])
+    agarose = masks.isel(z=plane).values if "z" in masks.dims else masks.values
+    row = int(np.median(np.nonzero(~agarose)[0]))  # through the middle of the tissue
+    along = masks.isel(y=row).transpose("x", ...).values  # (x, z), or (x,) where one mask serves all planes
+    along = np.broadcast_to(along.reshape(len(along), -1), (len(along), volume.sizes["z"]))
     (z, z_label), (y, y_label), (x, x_label) = (axis(volume, name) for name in "zyx")
     starts = volume.octnorm.sections["first_plane"].to_numpy()[1:]
     cuts = (z[starts] + z[starts - 1]) / 2
@@ -148,21 +157,25 @@ def draw(
         top.set(xlabel=f"{x_label}, plane {plane}", ylabel=y_label)
         middle.imshow(cut, extent=(*edges(z), *edges(x)[::-1]), aspect="auto", **look)
         middle.set_ylabel(x_label)
-        profile.plot(z, brightness(cut, agarose[row]), color=color, label="tissue along the cut")
+        profile.plot(z, brightness(cut, along), color=color, label="tissue along the cut")
         if perfect is not None:
             ideal = perfect.isel(y=row).transpose("x", "z").values
-            profile.plot(z, brightness(ideal, agarose[row]), "k:", label="perfect correction")
+            profile.plot(z, brightness(ideal, along), "k:", label="perfect correction")
         profile.set(xlim=edges(z), ylim=(0, 2 if perfect is not None else None), ylabel="relative to mean")
         below.set(xlim=edges(z), xlabel=z_label)
         for at in cuts:
             middle.plot(at, 1.03, "v", color=CUT, clip_on=False, transform=middle.get_xaxis_transform())
             profile.axvline(at, color=CUT, lw=0.6)
             below.axvline(at, color=CUT, lw=0.6)
-    thresholds = {name: correction[name].values for name in ("clip_threshold", "background_threshold")}
-    for panel, lines, label in zip(axes[3], (thresholds, gains(correction)), ("threshold", "factor"), strict=True):
-        for (name, values), style in zip(lines.items(), ("k-", "k--"), strict=False):
-            panel.plot(z, values, style, drawstyle="steps-mid", label=name.replace("_", " "))
-        panel.set(ylabel=label, ylim=(0, None))
+    for panel, (name, values) in zip(axes[3], gains(correction).items(), strict=False):
+        panel.plot(z, values, "k-", drawstyle="steps-mid", label=name.replace("_", " "))
+        if f"{name}_se" in correction:
+            error = correction[f"{name}_se"].values
+            band = values - 2 * error, values + 2 * error
+            panel.fill_between(z, *band, step="mid", color="0.7", lw=0, label="± 2 standard errors")
+        panel.set(ylabel="factor", ylim=(0, None))
+    if len(gains(correction)) == 1:
+        axes[3, 1].set_axis_off()
     for panel in axes[2:].flat:
         panel.set_title(" ")  # room for the legend, which shall not narrow the panel
         panel.legend(loc="lower left", bbox_to_anchor=(-0.03, 0.98), ncols=2, columnspacing=1).set_in_layout(False)
@@ -172,7 +185,7 @@ def draw(
 
 def brightness(cut: np.ndarray, agarose: np.ndarray) -> np.ndarray:
     """Mean of a cut (x, z) outside the agarose for every plane, relative to its own mean."""
-    mean = np.nanmean(cut[~agarose], axis=0)
+    mean = np.nanmean(np.where(agarose, np.nan, cut), axis=0)
     return mean / np.nanmean(mean)
 
 

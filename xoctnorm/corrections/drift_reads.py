@@ -13,8 +13,9 @@ from xoctnorm.depths import partial_first_section
 from xoctnorm.errors import raise_problems
 from xoctnorm.kernels.class_sums import ClassSummer, ClassSums
 from xoctnorm.kernels.classes import SectionViews, TissueClasses, classify
+from xoctnorm.kernels.coarse import coarse_factor, coarse_mask, coarse_plane
 from xoctnorm.kernels.drift_model import Planes as Layout
-from xoctnorm.volume import Plane, Planes, Volume
+from xoctnorm.volume import Planes, Volume
 
 
 @dataclass(frozen=True)
@@ -77,11 +78,14 @@ def observe(volume: Volume, exclude: Sequence[Any], blend: int, first_depth: int
     follows = np.append(np.abs(np.diff(sections.position[kept])) == 1, False)
     views, masked_mean = _read_views(volume, used, row)
     assert volume.agarose is not None
-    agarose = np.array(volume.agarose.of_sections())[kept]
+    factor = coarse_factor(*volume.data.shape[-2:])
+    masks = volume.agarose.of_sections()
+    agarose = np.stack([coarse_mask(masks[s], factor) for s in kept])
     classes = classify(views.means(), agarose, follows)
     summer = ClassSummer(classes, row)
-    for plane in _used(volume, used):
-        summer.add(plane)
+    for plane, use in zip(volume.planes(), used, strict=True):
+        if use:
+            summer.add(coarse_plane(plane, factor))
     return Observed(
         summer.sums(),
         layout,
@@ -122,13 +126,10 @@ def _depths(volume: Volume, first_depth: int | None) -> tuple[NDArray[np.int64],
     )
 
 
-def _used(volume: Volume, used: NDArray[np.bool_]) -> Iterator[Plane]:
-    return (plane for plane, use in zip(volume.planes(), used, strict=True) if use)
-
-
 def _read_views(volume: Volume, used: NDArray[np.bool_], row: NDArray[np.int64]) -> tuple[SectionViews, float]:
     """Views of the sections, and the mean over voxels without signal; one read."""
-    n_y, n_x = volume.data.shape[-2:]
+    factor = coarse_factor(*volume.data.shape[-2:])
+    n_y, n_x = (-(-n // factor) for n in volume.data.shape[-2:])
     views = SectionViews((n_y, n_x), np.bincount(row))
     total, count, at = 0.0, 0, 0
     number = np.arange(len(row)) - np.searchsorted(row, row)
@@ -139,7 +140,7 @@ def _read_views(volume: Volume, used: NDArray[np.bool_], row: NDArray[np.int64])
             values = values[np.isfinite(values)]
             total, count = total + float(values.sum(dtype=np.float64)), count + values.size
         if use:
-            views.add(plane, int(row[at]), int(number[at]))
+            views.add(coarse_plane(plane, factor), int(row[at]), int(number[at]))
             at += 1
     if noise is not None and not count:
         raise_problems("noise_floor", ["noise_floor is a mask without voxels that have data: mark some without signal"])

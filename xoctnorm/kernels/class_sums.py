@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from xoctnorm.kernels.classes import AGAROSE, BRIGHT, DARK, TISSUES, TissueClasses, end_planes
+from xoctnorm.kernels.classes import AGAROSE, BRIGHT, DARK, TISSUES, TissueClasses
 
 Series = NDArray[np.float64]
 Pixels = NDArray[np.int64]
@@ -15,6 +15,8 @@ Pixels = NDArray[np.int64]
 SLOTS = ((AGAROSE, 0), (DARK, 0), (BRIGHT, 0), (DARK, -1), (BRIGHT, -1))
 """What is observed in a plane: class, and section of the set of pixels relative to the plane's."""
 
+_LINK = 0.5  # share of the next section in whose planes a set is seen
+_ENOUGH = 0.5  # share of a set that has to be left where it is followed into the next section
 _TILES = 8  # along y and x; a tile that stands out of its series is left out
 _FEWEST_PIXELS = 100  # of a set
 _FEWEST_IN_TILE = 12
@@ -72,7 +74,7 @@ class ClassSummer:
             self._row, self._number = row, -1
         self._number += 1
         flat = plane.ravel()
-        below_cut = self._number < end_planes(int(self._n_planes[row]))
+        below_cut = self._number < max(1, round(_LINK * int(self._n_planes[row])))
         for slot, (kind, relative) in enumerate(SLOTS):
             key = row + relative, kind
             if key not in self._sets or (relative and not (below_cut and self._linked(key))):
@@ -120,7 +122,7 @@ def _sets(classes: TissueClasses, row: int) -> dict[tuple[int, int], Pixels]:
         through = classes.through[row].ravel() == kind
         if kind != AGAROSE and row + 1 < len(classes.start):
             on = through & (classes.start[row + 1].ravel() == kind)
-            if on.sum() >= max(_FEWEST_PIXELS, through.sum() / 2):
+            if on.sum() >= max(_FEWEST_PIXELS, _ENOUGH * through.sum()):
                 through = on
         pixels = np.flatnonzero(through)
         if pixels.size >= _FEWEST_PIXELS:

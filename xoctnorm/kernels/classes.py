@@ -21,6 +21,7 @@ Classes = NDArray[np.int8]
 
 NONE, AGAROSE, DARK, BRIGHT = -1, 0, 1, 2
 TISSUES = (DARK, BRIGHT)
+VIEWS = 5  # depths of a section at which classes are looked at
 
 _END = 0.3  # share of a section whose planes, from the cut on, tell its classes
 _NOISE = 0.075  # smoothing goes on until the log noise of a pixel is below
@@ -39,22 +40,23 @@ def end_planes(n_planes: int) -> int:
 
 
 class SectionViews:
-    """Mean of the first, the middle and the last planes of every section, taken one plane after the other.
+    """Means of some planes at five depths of every section, from its first to its last, taken plane after plane.
 
     Single voxels far above their plane (20 times its median) are cut down to that. NaN and 0 are no data.
     """
 
     def __init__(self, shape: tuple[int, int], n_planes: NDArray[np.int64]) -> None:
         self._n_planes = n_planes
-        self._sums = np.zeros((len(n_planes), 3, *shape), np.float32)
-        self._counts = np.zeros((len(n_planes), 3, *shape), np.uint8)
+        self._sums = np.zeros((len(n_planes), VIEWS, *shape), np.float32)
+        self._counts = np.zeros((len(n_planes), VIEWS, *shape), np.uint8)
 
     def add(self, plane: NDArray[np.float32], section: int, number: int) -> None:
         """Add plane `number` of a section, counted from 0."""
         n = int(self._n_planes[section])
         few = end_planes(n)
-        views = [number < few, 0 <= number - (n - few) // 2 < few, number >= n - few]
-        if not any(views):
+        starts = np.rint(np.linspace(0, n - few, VIEWS))
+        views = (starts <= number) & (number < starts + few)
+        if not views.any():
             return
         has = np.isfinite(plane) & (plane != 0)
         if not has.any():
@@ -77,7 +79,7 @@ class TissueClasses:
     Attributes
     ----------
     start
-        Class of every pixel below the cut, `(section, y, x)`.
+        Class of the pixels that keep it from the cut to the middle of the section, `(section, y, x)`.
     through
         Class of the pixels that keep it through the section, `(section, y, x)`.
     contrast
@@ -98,7 +100,7 @@ def classify(views: Image, agarose: Bool, follows: Bool) -> TissueClasses:
     Parameters
     ----------
     views
-        Mean intensity at the start, in the middle and at the end, `(section, view, y, x)`; NaN where there is no data.
+        Mean intensity at five depths, `(section, view, y, x)`; NaN where there is no data.
     agarose
         Agarose of every section, `(section, y, x)`.
     follows
@@ -120,25 +122,27 @@ def classify(views: Image, agarose: Bool, follows: Bool) -> TissueClasses:
     for s, log in enumerate(logs):
         dark, bright = levels[s].tolist()
         start[s] = _paint(log, inner[s], agarose[s], dark, bright, contrast)
-    through = np.full_like(start, NONE)
-    for s, (first, middle, last) in enumerate(views):
+    kept, through = np.full_like(start, NONE), np.full_like(start, NONE)
+    for s, (first, *between, last) in enumerate(views):
         end = start[s + 1] if follows[s] else _last(first, last, start[s], inner[s], agarose[s], contrast, sigma)
         keeps = np.where(start[s] == end, start[s], NONE).astype(np.int8)
-        through[s] = _kept_between(_smooth_log(middle, sigma), keeps)
-    return TissueClasses(start, through, contrast, sigma)
+        changed = [_changed(_smooth_log(view, sigma), start[s], keeps) for view in between]
+        kept[s] = np.where(np.logical_or.reduce(changed[: VIEWS // 2]), NONE, start[s])
+        through[s] = np.where(np.logical_or.reduce(changed), NONE, keeps)
+    return TissueClasses(kept, through, contrast, sigma)
 
 
-def _kept_between(log: Image, keeps: Classes) -> Classes:
-    """Of the pixels that are one class at both ends, those that are not the other class in the middle."""
+def _changed(log: Image, start: Classes, keeps: Classes) -> Bool:
+    """Pixels that are the other class at some depth, judged by those that are one class at both ends."""
     values = [log[(keeps == kind) & np.isfinite(log)] for kind in TISSUES]
     if min(part.size for part in values) < _FEWEST:
-        return keeps
+        return np.zeros(log.shape, bool)
     dark, bright = (mode(part) for part in values)
     if bright - dark < _LEAST_CONTRAST:
-        return keeps
+        return np.zeros(log.shape, bool)
     cut = (dark + bright) / 2
-    changed = ((keeps == DARK) & (log > cut)) | ((keeps == BRIGHT) & (log < cut))
-    return np.where(changed, NONE, keeps).astype(np.int8)
+    changed: Bool = ((start == DARK) & (log > cut)) | ((start == BRIGHT) & (log < cut))
+    return changed
 
 
 def _smoothing(images: Image) -> float:

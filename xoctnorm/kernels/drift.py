@@ -10,12 +10,7 @@ from numpy.typing import NDArray
 from xoctnorm.kernels.class_sums import ClassSums
 from xoctnorm.kernels.classes import AGAROSE
 from xoctnorm.kernels.drift_model import DriftModel, Planes, Solution, Spreads
-from xoctnorm.kernels.noise_floor import (
-    floor_by_cuts,
-    floor_by_jitter,
-    highest_floor,
-    jackknife_error,
-)
+from xoctnorm.kernels.noise_floor import highest_floor, jackknife_error, most_likely_floor
 
 Series = NDArray[np.float64]
 Bool = NDArray[np.bool_]
@@ -33,6 +28,7 @@ _BOUNDS = {
     "slope": (2e-4, 0.02),
     "bump": (2e-4, 0.2),
     "bend": (2e-4, 0.2),
+    "attenuation": (1e-4, 0.05),
     "agarose": (2e-4, 0.3),
     "jitter": (2e-4, 0.3),
 }
@@ -170,10 +166,8 @@ def _floor(
 ) -> tuple[float | Series, float]:
     if given is not None:
         return given, 0.0
-    if tied.any():
-        return floor_by_cuts(model, spreads, tied)
     if np.isfinite(model.sums.mean[:, AGAROSE]).any():
-        return floor_by_jitter(model.sums, model.planes, spreads)
+        return most_likely_floor(model, spreads, tied)
     return 0.0, 0.2887 * highest_floor(model.sums)
 
 
@@ -244,7 +238,7 @@ def _outstanding(model: DriftModel, spreads: Spreads, given: float | Series | No
 
 def _fitted_spreads(model: DriftModel, start: Spreads, floor: float | Series, tied: Bool) -> Spreads:
     """Standard deviations of jitter, anatomy and agarose by restricted likelihood, coordinate by coordinate."""
-    names = ["anatomy", "slope", "bump", "bend", *(["agarose"] if tied.any() else []), "jitter"]
+    names = ["anatomy", "slope", "bump", "bend", "attenuation", *(["agarose"] if tied.any() else []), "jitter"]
     spreads = start
 
     def cost(trial: Spreads) -> float:

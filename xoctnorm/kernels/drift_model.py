@@ -5,7 +5,7 @@ For plane `z` of section `s`, at depth `d` below the cut, and pixels of class `c
     log(mean − noise floor) = gain[s] + profile[c, d] + bend[s, d] + jitter[z]
                               + offset[set] + slope[c, s] · (position − cut) + bump[c, s, d] + error
 
-A set of pixels is seen through its whole section and in the first planes of the next: that is how gains are
+A set of pixels is seen through its whole section and in the first half of the next: that is how gains are
 compared across a cut, at equal depth, tissue against the same tissue. Anatomy drifts (slope), and pixels that are one
 class at both cuts may be another between them (bump). All classes of a section, agarose too, share what its profile
 has of its own (bend), as where the focus moved. Sets of agarose may be tied to one level. It is solved by generalized
@@ -55,6 +55,8 @@ class Spreads:
         Of what the profile of a section has of its own, linear and quadratic in depth.
     profile
         Of third differences of the depth profile below the first plane.
+    attenuation
+        Of second differences of the log ratio of tissue to agarose there: attenuation is exponential.
     """
 
     jitter: float = 0.02
@@ -64,6 +66,7 @@ class Spreads:
     bump: float = 0.002
     bend: float = 0.002
     profile: float = 0.004
+    attenuation: float = 0.001
 
 
 @dataclass(frozen=True)
@@ -219,6 +222,11 @@ class DriftModel:
         at, n, n_depths = self._start, self.planes.n_sections, self.planes.n_depths
         blocks = [_rows(at["end"], np.arange(n)[None], np.full((1, n), 1 / n / _FIRM))]
         blocks.append(_differences(at["end"], at["gain"], n, (1.0, -1.0), _GAIN_WALK))
+        for kind in TISSUES:
+            depths = np.arange(1, max(n_depths - 2, 1))[:, None] + np.arange(3)
+            pairs = at["profile"] + np.concatenate([kind * n_depths + depths, AGAROSE * n_depths + depths], axis=1)
+            second = np.array([1.0, -2.0, 1.0, -1.0, 2.0, -1.0]) / spreads.attenuation
+            blocks.append(_rows(at["end"], pairs, np.tile(second, (len(pairs), 1))))
         for kind in range(_N_CLASSES):
             start = at["profile"] + kind * n_depths
             blocks.append(
@@ -318,6 +326,7 @@ class DriftModel:
         misfit = float(left @ (w @ left) + np.sum((priors @ u) ** 2))
         log_det += 2 * float(np.log(np.diag(factor[0]) / scale).sum())
         # Deviations of priors that are themselves estimated belong into the likelihood.
+        log_det += 2 * 2 * max(self.planes.n_depths - 3, 0) * float(np.log(spreads.attenuation))
         log_det += 4 * n * float(np.log(spreads.slope * spreads.bump * spreads.bend))
         log_det += 2 * int(tied.sum()) * float(np.log(spreads.agarose))
         return _Reduced(u, left.reshape(known.shape), own, factor, scale, misfit, misfit + log_det)

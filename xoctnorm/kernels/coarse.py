@@ -1,0 +1,45 @@
+"""Planes on a coarser grid: enough to tell classes and their means, and small for many sections."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+_MOST_PIXELS = 2**17
+
+
+def coarse_factor(n_y: int, n_x: int) -> int:
+    """Pixels of a plane along y and x that become one."""
+    factor = 1
+    while -(-n_y // factor) * -(-n_x // factor) > _MOST_PIXELS:
+        factor += 1
+    return factor
+
+
+def coarse_plane(plane: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
+    """Means of blocks; NaN where less than half of a block has data (neither NaN nor exactly 0)."""
+    if factor == 1:
+        return plane
+    has = np.isfinite(plane) & (plane != 0)
+    total = _block_sums(np.where(has, plane, 0), factor)
+    count = _block_sums(has, factor)
+    whole = _block_sums(np.ones(plane.shape, bool), factor)
+    mean = np.full(total.shape, np.nan, np.float32)
+    np.divide(total, count, out=mean, where=2 * count >= whole, casting="unsafe")
+    return mean
+
+
+def coarse_mask(mask: NDArray[np.bool_], factor: int) -> NDArray[np.bool_]:
+    """Blocks of which more than half is True."""
+    if factor == 1:
+        return mask
+    covered: NDArray[np.bool_] = 2 * _block_sums(mask, factor) > _block_sums(np.ones(mask.shape, bool), factor)
+    return covered
+
+
+def _block_sums(values: NDArray[np.generic], factor: int) -> NDArray[np.float64]:
+    rows, columns = (np.arange(0, n, factor) for n in values.shape)
+    sums: NDArray[np.float64] = np.add.reduceat(
+        np.add.reduceat(values, rows, axis=0, dtype=np.float64), columns, axis=1, dtype=np.float64
+    )
+    return sums
