@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -397,6 +398,58 @@ def test_a_damaged_correction_says_how(damage, message):
     correction = brain().octnorm.fit(drift="scale")
     with pytest.raises(InputError, match=message):
         brain().octnorm.apply(damage(correction))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (
+            lambda c: c.drop_vars("noise_floor"),
+            "lacks 'noise_floor', which border_mask, linearize, tissue_drift, unit_sc",
+        ),
+        (lambda c: c.drop_vars("depth_gain"), "lacks 'depth_gain'"),
+        (lambda c: c.drop_vars("intensity_scale"), "lacks 'intensity_scale'"),
+        (lambda c: c.drop_vars("zero_level"), "lacks 'zero_level'"),
+        (
+            lambda c: c.assign(noise_floor=np.nan),
+            "noise_floor of the correction has values that are not finite: correct",
+        ),
+        (lambda c: c.assign(zero_level=np.inf), "zero_level of the correction has values that are not finite"),
+        (
+            lambda c: c.assign(depth_gain=0 * c.depth_gain),
+            "depth_gain of the correction has values that are not finite",
+        ),
+        (lambda c: c.assign(depth_gain=c.depth_gain[0]), r"depth_gain of the correction has dims \(\): \('z',\) are"),
+        (
+            lambda c: c.assign(noise_floor=0.01 * c.section_gain),
+            r"noise_floor of the correction has dims \('section_label',\): one number, or one per plane, is needed",
+        ),
+        (
+            lambda c: c.assign(intensity_scale=7),
+            r"intensity_scale of the correction is 7: 0 \(linear\), 1 .* are known",
+        ),
+    ],
+)
+def test_a_damaged_correction_of_tissue_says_how(damage, message):
+    with pytest.raises(InputError, match=message):
+        cut_brain().octnorm.apply(damage(fit_of_tissue()))
+
+
+def test_an_edited_correction_of_tissue_is_applied_as_it_is():
+    volume, correction = cut_brain(), fit_of_tissue().copy(deep=True)
+    correction["scale_factor"][3] = 0.5
+    correction["depth_gain"][4] = 2.0
+    correction["noise_floor"] = 0.02 + 0.001 * xr.DataArray(np.arange(30.0), dims="z")
+    floor, factor, gain = (
+        correction[name].values[:, None, None] for name in ("noise_floor", "scale_factor", "depth_gain")
+    )
+    expected = np.clip((volume.values - floor) * factor * gain / correction.divisor.values, 0, 1)
+    np.testing.assert_allclose(volume.octnorm.apply(correction).values, expected, atol=1e-6)
+
+
+@cache
+def fit_of_tissue() -> xr.Dataset:
+    return cut_brain().octnorm.fit(flatten_depth=True)
 
 
 def test_channels_are_matched_by_their_coordinate():

@@ -11,6 +11,7 @@ from xoctnorm import provenance
 from xoctnorm.checks import rounded_together, same_coordinate
 from xoctnorm.corrections import BY_NAME
 from xoctnorm.errors import listed
+from xoctnorm.kernels.intensity import SCALES
 from xoctnorm.metadata import TABLE_DIMS
 from xoctnorm.sections import find_sections, plain_labels, plane_dims
 
@@ -44,6 +45,15 @@ def correction_problems(correction: xr.Dataset) -> list[str]:
         values = variable.to_numpy()
         if name in _POSITIVE and not (np.isfinite(values) & (values > 0)).all():
             problems.append(f"{name} of the correction has values that are not finite and above 0: correct them")
+        if name in _FINITE and not np.isfinite(values).all():
+            problems.append(f"{name} of the correction has values that are not finite: correct them")
+        if name in _NO_TABLE and set(variable.dims) & {*TABLE_DIMS, "y", "x"}:
+            problems.append(
+                f"{name} of the correction has dims {variable.dims}: one number, or one per plane, is needed"
+            )
+        if name == "intensity_scale" and not np.isin(values, range(len(SCALES))).all():
+            scales = listed([f"{code} ({scale})" for code, scale in enumerate(SCALES)])
+            problems.append(f"intensity_scale of the correction is {values.tolist()}: {scales} are known")
         if name in _RISING and not _rises(correction[name]):
             problems.append(
                 f"{name} of the correction falls, or is NaN in part, along the dim quantile: make it rise, or a whole "
@@ -68,6 +78,8 @@ _PER_PLANE = (
     "depth_gain",
 )
 _POSITIVE = ("divisor", "scale_factor", "zprofile_gain", "depth_gain")
+_FINITE = ("noise_floor", "zero_level")
+_NO_TABLE = ("noise_floor", "zero_level", "divisor", "intensity_scale")
 _RISING = ("quantile_source", "quantile_target")
 
 

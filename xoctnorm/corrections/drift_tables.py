@@ -236,10 +236,13 @@ def _judge(observed: Observed, drift: Drift, error: Numbers) -> tuple[list[list[
         f"{drift.agarose_excess:.1f} standard errors above the noise floor; it counts in {n_used} of "
         f"{len(kept)} sections"
     ]
-    if seen[:, 0].any() and not drift.floor_identified:
+    if drift.floor_error > 0 and not drift.floor_identified:
         remarks.append(
             f"the noise floor is {np.mean(drift.noise_floor):.4g} ± {drift.floor_error:.2g}, which is not known well "
             "against the brightness of agarose: ratios of tissues may be off; pass noise_floor= where it is known"
+            if seen[:, 0].any()
+            else "no agarose tells the noise floor, so none is subtracted (its standard error is "
+            f"{drift.floor_error:.2g}): ratios of tissues may be off; pass noise_floor= where it is known"
         )
         for flagged in flags:
             flagged.append("floor_unidentified")
