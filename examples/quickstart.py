@@ -39,7 +39,7 @@ def main() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", xoctnorm.OctnormWarning)  # they are in the record and printed below
         drift = None if args.drift == "none" else args.drift
-        flatten = not (args.keep_decay or drift in ("scale", "histogram"))
+        flatten = not (args.keep_decay or drift in ("scale", "histogram", None))
         correction = volume.octnorm.fit(drift=drift, flatten_depth=flatten)
         result = volume.octnorm.apply(correction)  # lazy where the volume is chunked
 
@@ -66,7 +66,9 @@ def arguments() -> argparse.Namespace:
     cuts.add_argument("--planes-per-section", type=int, metavar="N", help="a new section starts every N planes")
     cuts.add_argument("--sections", type=int, metavar="N", help="number of sections, of equal thickness")
     methods = ["joint", "agarose", "continuity", "quantile", "scale", "histogram", "none"]
-    parser.add_argument("--drift", choices=methods, default="joint", help="scale and histogram are the reference's")
+    parser.add_argument(
+        "--drift", choices=methods, default="joint", help="scale, histogram and none are the reference's"
+    )
     parser.add_argument("--keep-decay", action="store_true", help="do not take out the decay with depth")
     parser.add_argument("--out", type=Path, default=Path(), metavar="DIR")
     return parser.parse_args()
