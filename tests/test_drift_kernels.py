@@ -12,11 +12,22 @@ from hypothesis import strategies as st
 from xoctnorm.depths import depth_of_planes, partial_first_section, position_of_planes
 from xoctnorm.kernels import drift_model
 from xoctnorm.kernels.class_sums import SLOTS, ClassSummer, ClassSums
-from xoctnorm.kernels.classes import AGAROSE, BRIGHT, DARK, NONE, SectionViews, TissueClasses, classify, end_planes
+from xoctnorm.kernels.classes import (
+    AGAROSE,
+    BRIGHT,
+    DARK,
+    NONE,
+    VIEWS,
+    SectionViews,
+    TissueClasses,
+    classify,
+    end_planes,
+)
+from xoctnorm.kernels.coarse import coarse_factor, coarse_mask, coarse_plane
 from xoctnorm.kernels.drift import estimate
 from xoctnorm.kernels.drift_model import DriftModel, Planes, Spreads
 from xoctnorm.kernels.intensity import SCALES, linearize, scale_of_slope, spread_slope
-from xoctnorm.kernels.noise_floor import floor_by_cuts, floor_by_jitter, highest_floor
+from xoctnorm.kernels.noise_floor import highest_floor, most_likely_floor
 from xoctnorm.phantom import AGAROSE as MEDIUM
 from xoctnorm.phantom import GREY_MATTER, WHITE_MATTER, make_phantom
 from xoctnorm.sections import group_labels
@@ -29,6 +40,7 @@ GAIN = np.array([0.1, -0.2, 0.15, 0.0, 0.25, -0.3])
 PROFILE = np.stack([[-0.02, 0.02, 0.01, 0.0, -0.01, -0.02], -0.05 * np.arange(6), -0.08 * np.arange(6)])
 PROFILE[1:, 0] -= 0.03  # the first plane has a value of its own
 JITTER = np.random.default_rng(5).normal(0, 0.02, SECTION.size)
+SEEN_BEFORE = N_PLANES // 2  # planes in which the set of the section before is seen
 KIND = np.array([kind for kind, _ in SLOTS])
 RELATIVE = np.array([relative for _, relative in SLOTS])
 
@@ -42,7 +54,7 @@ def synthetic(gain=GAIN, jitter=None, floor=FLOOR, agarose=0.06, noise=0.0, seed
     log = log + (np.zeros(SECTION.size) if jitter is None else jitter)[:, None]
     mean = np.exp(log) + floor
     mean *= 1 + noise * rng.normal(size=mean.shape)
-    unseen = (RELATIVE < 0) & ((SECTION == 0) | (end_planes(N_PLANES) <= DEPTH))[:, None]
+    unseen = (RELATIVE < 0) & ((SECTION == 0) | (SEEN_BEFORE <= DEPTH))[:, None]
     mean[unseen] = np.nan
     return ClassSums(mean, np.where(unseen, 0.0, 1e4), np.zeros((SECTION.size, 2)), np.full(3, 1e-6))
 
@@ -128,19 +140,19 @@ def test_links_that_agarose_makes_superfluous_are_taken_out():
     gone = model.known & ~without.known
     both = np.isin(SECTION, [1, 4])  # sections whose own agarose counts, and that of the one before
     expected = model.known & both[:, None] & (RELATIVE < 0)
-    assert expected.sum() == 2 * 2 * end_planes(N_PLANES)
+    assert expected.sum() == 2 * 2 * SEEN_BEFORE
     np.testing.assert_array_equal(gone, expected)
     np.testing.assert_array_equal(without.sums.mean[without.known], model.sums.mean[without.known])
     assert np.isfinite(model.sums.mean[gone]).all()  # the first model is as it was
 
 
 @pytest.mark.parametrize("floor", [0.0, 0.004, 0.01, 0.03])
-def test_the_cost_of_the_floor_is_least_at_the_floor(floor):
+def test_the_objective_is_least_at_the_floor(floor):
     model, tied = DriftModel(synthetic(floor=floor), PLANES), np.ones(N_SECTIONS, bool)
     grid = np.linspace(0, 0.98 * highest_floor(model.sums), 50)
-    cost = [model.objective(f, Spreads(), tied) - model.objective(f, Spreads(), ~tied) for f in grid]
+    cost = [model.objective(f, Spreads(), tied) for f in grid]
     assert abs(grid[int(np.argmin(cost))] - floor) <= grid[1]
-    found, error = floor_by_cuts(model, Spreads(), tied)
+    found, error = most_likely_floor(model, Spreads(), tied)
     assert found == pytest.approx(floor, abs=max(3 * error, 2e-4))
     assert error < 0.002
 
@@ -148,7 +160,8 @@ def test_the_cost_of_the_floor_is_least_at_the_floor(floor):
 def test_the_floor_follows_from_jitter_where_sections_do_not_tell_it():
     sums = synthetic(jitter=5 * JITTER)
     sums.mean[:, AGAROSE] = FLOOR + (sums.mean[:, AGAROSE] - FLOOR) * np.exp(0.3 * GAIN[::-1][SECTION])
-    found, error = floor_by_jitter(sums, PLANES, Spreads(jitter=0.1, anatomy=0.001))
+    model = DriftModel(sums, PLANES)
+    found, error = most_likely_floor(model, Spreads(jitter=0.1, anatomy=0.001), np.zeros(N_SECTIONS, bool))
     assert found == pytest.approx(FLOOR, abs=0.001)
     assert 0 < error < 0.005
 
@@ -235,7 +248,7 @@ def test_without_noise_only_true_classes_are_found(seed, decay):
     truth = phantom.tissue_class.values.reshape(12, 6, 96, 120)
     agarose = (truth == MEDIUM).all(axis=1)
     classes = classify(views_of(phantom), agarose, np.arange(12) < 11)
-    for found, planes in ((classes.start, slice(0, end_planes(6))), (classes.through, slice(None))):
+    for found, planes in ((classes.start, slice(0, 3)), (classes.through, slice(None))):
         right = np.zeros(found.shape, bool)
         for kind, value in ((AGAROSE, MEDIUM), (DARK, GREY_MATTER), (BRIGHT, WHITE_MATTER)):
             right |= (found == kind) & (truth[:, planes] == value).all(axis=1)
@@ -250,7 +263,7 @@ def test_what_is_near_an_edge_or_empty_has_no_class():
     image[10:50, 40:70] = 0.4
     image[20:25, 20:25] = np.nan
     agarose = (image == np.float32(0.06))[None]
-    found = classify(image[None, None].repeat(3, axis=1), agarose, np.zeros(1, bool)).start[0]
+    found = classify(image[None, None].repeat(VIEWS, axis=1), agarose, np.zeros(1, bool)).start[0]
     assert (found[10:50, 39:41] == NONE).all()
     assert (found[20:25, 20:25] == NONE).all()
     assert (found[14:46, 15:18] == DARK).all()
@@ -263,18 +276,18 @@ def test_tissue_of_one_kind_is_dark():
     rng = np.random.default_rng(0)
     image = np.where(np.arange(80) < 20, 0.06, 0.3) * rng.gamma(300, 1 / 300, (60, 80))
     agarose = np.broadcast_to(np.arange(80) < 20, (1, 60, 80))
-    classes = classify(image.astype("f4")[None, None].repeat(3, axis=1), agarose, np.zeros(1, bool))
+    classes = classify(image.astype("f4")[None, None].repeat(VIEWS, axis=1), agarose, np.zeros(1, bool))
     assert classes.contrast == 0
     assert (classes.start != BRIGHT).all()
     assert (classes.start[0, 5:55, 25:75] == DARK).all()
 
 
 def test_pixels_that_are_another_class_in_the_middle_are_left_out():
-    views = np.full((1, 3, 60, 80), 0.2, np.float32)
+    views = np.full((1, VIEWS, 60, 80), 0.2, np.float32)
     views[..., 40:] = 0.4
-    views[0, 1, 10:30, 10:30] = 0.4
+    views[0, 2, 10:30, 10:30] = 0.4
     classes = classify(views, np.zeros((1, 60, 80), bool), np.zeros(1, bool))
-    assert (classes.start[0, 10:30, 10:30] == DARK).all()
+    assert (classes.start[0, 35:55, 5:35] == DARK).all()
     assert (classes.through[0, 12:28, 12:28] == NONE).all()
     assert (classes.through[0, 35:55, 5:35] == DARK).all()
 
@@ -285,7 +298,7 @@ def test_views_are_means_without_spots_and_holes():
     planes[0, 0, 0], planes[1, 1, 1], planes[6, 2, 2] = np.nan, 0, 1e6
     for number, plane in enumerate(planes):
         ends.add(plane, 0, number)
-    first, middle, last = ends.means()[0]
+    first, middle, last = ends.means()[0, [0, VIEWS // 2, -1]]
     k = end_planes(7)
     assert k == 2
     np.testing.assert_allclose(first[3], planes[:2, 3].mean(axis=0), rtol=1e-6)
@@ -325,7 +338,7 @@ def test_sums_are_plain_means():
     sums = sums_over(planes, classes, [0] * 4 + [1] * 4)
     for z, plane in enumerate(planes):
         for slot, (kind, relative) in enumerate(SLOTS):
-            seen = not relative or z == 4  # the first of four planes is the end at the cut
+            seen = not relative or z in (4, 5)  # the first half of the next section
             expected = plane[classes[0][0] == kind].mean(dtype="f8") if seen else np.nan
             assert sums.mean[z, slot] == pytest.approx(expected, rel=1e-9, nan_ok=True)
             assert sums.count[z, slot] == (seen and (classes[0][0] == kind).sum())
@@ -428,3 +441,29 @@ def test_how_spread_follows_the_mean_tells_the_scale(stored, slope, told):
     assert scale_of_slope(found, error) == told
     assert scale_of_slope(found, 0.3) is None
     assert np.isnan(spread_slope([(planes[0][0], np.zeros((64, 80), bool))])[0])
+
+
+# The coarse grid.
+
+
+def test_planes_on_a_coarse_grid_are_means_of_blocks():
+    plane = np.random.default_rng(0).uniform(1, 2, (7, 10)).astype("f4")
+    plane[0, 0], plane[1, 1] = np.nan, 0
+    plane[4:6, 6:9] = np.nan
+    coarse = coarse_plane(plane, 3)
+    assert coarse.shape == (3, 4)
+    inside = plane[:3, :3]
+    assert coarse[0, 0] == pytest.approx(inside[np.isfinite(inside) & (inside != 0)].mean(dtype="f8"), rel=1e-6)
+    assert coarse[2, 3] == plane[6, 9]  # what is left over at the end
+    assert np.isnan(coarse[1, 2])  # 6 of 9 have no data
+    assert coarse_plane(plane, 1) is plane
+    mask = np.zeros((7, 10), bool)
+    mask[:2, :3] = mask[3, 3:6] = True
+    assert coarse_mask(mask, 3)[0, 0]
+    assert coarse_mask(mask, 3).sum() == 1
+
+
+@pytest.mark.parametrize(("shape", "factor"), [((128, 160), 1), ((362, 362), 1), ((363, 363), 2), ((4000, 3000), 10)])
+def test_how_coarse(shape, factor):
+    assert coarse_factor(*shape) == factor
+    assert np.prod(coarse_plane(np.ones(shape, "f4"), factor).shape) <= 2**17
