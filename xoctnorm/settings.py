@@ -70,7 +70,7 @@ class Normalization:
             value = getattr(self, name)
             is_mask = isinstance(value, np.ndarray) and value.dtype == bool
             if isinstance(value, list | np.ndarray | range) and not is_mask:
-                object.__setattr__(self, name, tuple(np.asarray(value).tolist()))
+                object.__setattr__(self, name, tuple(value.tolist() if isinstance(value, np.ndarray) else value))
         if not isinstance(self.exclude, tuple):
             object.__setattr__(self, "exclude", (self.exclude,))
 

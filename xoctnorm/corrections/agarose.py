@@ -81,10 +81,14 @@ class FoundMask(Correction):
 
     def _means(self, volume: Volume) -> NDArray[np.floating]:
         """Mean projections in which outlines are looked for: of every section, or of all planes."""
-        if not self.wants_section_means:
-            return volume.survey.mean[None]
-        assert volume.survey.section_means is not None
-        return volume.survey.section_means
+        means: NDArray[np.floating] = volume.survey.mean[None]
+        if self.wants_section_means:
+            assert volume.survey.section_means is not None
+            means = volume.survey.section_means
+        if volume.noise is None or volume.noise.ndim > 2:
+            return means
+        # What the user knows to be without signal is outside the imaged field.
+        return np.where(np.asarray(volume.noise.data, bool), np.float32(np.nan), means)
 
     def _seeds(self, volume: Volume, count: int) -> list[NDArray[np.bool_] | None]:
         """Certain agarose for every mean projection; None where there is none."""

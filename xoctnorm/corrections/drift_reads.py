@@ -64,6 +64,11 @@ def observe(volume: Volume, exclude: Sequence[Any], blend: int, first_depth: int
     index, number = sections.index, np.arange(len(sections.index)) - sections.first_plane[sections.index]
     depth, partial, notes = _depths(volume, first_depth)
     weight = np.where((index > 0) & (number < blend), (number + 1) / (blend + 1), 1.0)
+    longest = int(sections.n_planes[1:].min(initial=np.iinfo(np.int64).max))
+    if blend >= longest:
+        raise_problems(
+            "blend", [f"blend={blend}: needs less than the {longest} planes of the shortest section after a cut"]
+        )
     excluded = np.array([str(label) in {str(out) for out in exclude} for label in sections.labels])
     used = ~excluded[index] & (weight == 1)
     kept = np.unique(index[used])

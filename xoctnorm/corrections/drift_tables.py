@@ -76,8 +76,8 @@ class PlaneNumbers:
         return notes
 
 
-def leave_alone(observed: Observed, floor: float | Numbers) -> PlaneNumbers:
-    """Numbers that change nothing but the floor."""
+def leave_alone(observed: Observed, floor: float | Numbers | None, flags: list[str]) -> PlaneNumbers:
+    """Numbers that change nothing but a floor that is given."""
     nothing, n = np.zeros(len(observed.used)), _n_sections(observed)
     profile = np.ones((len(CLASS_NAMES), observed.depth.max() + 1))
     return PlaneNumbers(
@@ -88,11 +88,11 @@ def leave_alone(observed: Observed, floor: float | Numbers) -> PlaneNumbers:
         section_gain_error=np.full(n, np.nan),
         agarose_weight=np.zeros(n),
         depth_gain=np.ones(len(observed.used)),
-        noise_floor=_everywhere(floor, observed),
+        noise_floor=_everywhere(0.0 if floor is None else floor, observed),
         noise_floor_error=np.nan,
         profile=profile,
         profile_error=np.full_like(profile, np.nan),
-        flags=[["few_voxels"] for _ in range(n)],
+        flags=[list(flags) for _ in range(n)],
     )
 
 
@@ -117,14 +117,9 @@ def planes_of(observed: Observed, drift: Drift, reference: str, max_depth_gain: 
     )
     blended, response = _blended(observed, log_gain, profile[kind])
     depth_gain = np.ones(len(used))
-    if len(kept) > 1 and profile.shape[1] > 1:
+    if profile.shape[1] > 1:
         depth_gain = 1 / response
         depth_gain[used] *= np.exp(-drift.log_bend)
-    elif len(kept) == 1:
-        remarks.append(
-            "one section: its decay with depth can't be told from anatomy, so gains, jitter and depth are left alone"
-        )
-        blended, log_jitter, log_gain = np.zeros(len(used)), np.zeros(len(used)), np.zeros(n)
     clamped = depth_gain > max_depth_gain
     for s in np.unique(index[clamped]):
         flags[s].append("clamped")
@@ -220,7 +215,7 @@ def _judge(observed: Observed, drift: Drift, error: Numbers) -> tuple[list[list[
         if not seen[here][:, 1:].any():
             flags[s].append("few_voxels")
     for s in np.flatnonzero(error > _UNSURE):
-        flags[s].append("bridged")
+        flags[s].append("bridged" if s in kept else "excluded")
     remarks = []
     n_used = int(drift.agarose_weight.sum())
     wander = float(np.std(drift.log_bend))

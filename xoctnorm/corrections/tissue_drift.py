@@ -108,12 +108,17 @@ class TissueDrift(Correction):
         observed = observe(volume, self.exclude, self.blend, self.first_depth)
         floor = self._given_floor(observed)
         notes = [*volume.sections.notes, *observed.notes]
-        if not np.isfinite(observed.sums.mean[:, 1:]).any():
-            numbers, why = (
-                leave_alone(observed, 0.0 if floor is None else floor),
-                "no tissue keeps its class through a section",
+        if len(observed.kept) == 1:
+            numbers = leave_alone(observed, floor, [])
+            notes.append(
+                "one section: nothing tells decay with depth from anatomy, nor the noise floor, so all are left alone"
             )
-            notes.append(f"{why}, so drift and decay are left alone: is there tissue, and are sections right?")
+        elif not np.isfinite(observed.sums.mean[:, 1:]).any():
+            numbers = leave_alone(observed, floor, ["few_voxels"])
+            notes.append(
+                "no tissue keeps its class through a section, so drift and decay are left alone: is there tissue, and are "
+                "sections right?"
+            )
         else:
             drift = estimate(observed.sums, observed.layout, self.method or "joint", floor)
             numbers = planes_of(observed, drift, self.reference_tissue, self.max_depth_gain)
