@@ -192,18 +192,17 @@ def test_an_excluded_section_gets_the_gain_between_its_neighbours():
     volume = truth.volume.copy(deep=True)
     here = (truth.section == 4).values
     volume[here] *= np.array([0.3, 3, 0.5, 2, 1, 0.7], "f4")[:, None, None]
-    message = "section 4: nothing tells the gain for sure, so it rests on the sections around it"
-    correction = warned(volume, message, exclude=[4], flatten_depth=True)
+    correction = volume.octnorm.fit(exclude=[4], flatten_depth=True)
     gains = correction.section_gain.values
     assert gains[4] == pytest.approx(np.sqrt(gains[3] * gains[5]), rel=1e-9)
     np.testing.assert_allclose(correction.scale_factor.values[here], 1 / gains[4], rtol=1e-6)
     moved = np.log(correction.scale_factor.values / default_fit().scale_factor.values)[~here]
     np.testing.assert_allclose(moved, moved.mean(), atol=0.01)
     np.testing.assert_allclose(correction.depth_gain, default_fit().depth_gain, rtol=0.02)
-    assert flags(correction) == [["bridged"] if label == 4 else [] for label in range(12)]
+    assert flags(correction) == [["excluded"] if label == 4 else [] for label in range(12)]
     assert correction.agarose_weight.values[4] == 0
     np.testing.assert_array_equal(
-        warned(volume, message, exclude=4, flatten_depth=True).scale_factor, correction.scale_factor
+        volume.octnorm.fit(exclude=4, flatten_depth=True).scale_factor, correction.scale_factor
     )
 
 
@@ -325,7 +324,7 @@ def test_a_noise_floor_by_voxels_without_signal():
         (np.ones((71, 96, 120), bool), "noise_floor does not fit the volume: z has 71 instead of 72"),
         (-0.1, "noise_floor=-0.1: needs a finite number, 0 or more"),
         (np.nan, "noise_floor=nan: needs a finite number, 0 or more"),
-        ([0.01, -1, 0, 0, 0, 0], "noise_floor=-1.0: needs a finite number, 0 or more"),
+        ([0.01, -1, 0, 0, 0, 0], "noise_floor=-1: needs a finite number, 0 or more"),
         ("low", "noise_floor='low': needs 'auto', a number, or numbers along z or depth"),
     ],
 )
@@ -340,13 +339,16 @@ def test_noise_floors_that_are_none(floor, message):
 def test_one_section_is_left_alone():
     truth = phantom().isel(z=slice(24, 30))
     for volume in (truth.volume, truth.volume.drop_vars("section")):
-        messages = ["one section: its decay with depth can't be told from anatomy, so gains, jitter and depth are left"]
+        messages = [
+            "one section: nothing tells decay with depth from anatomy, nor the noise floor, so all are left alone"
+        ]
         if "section" not in volume.coords:
             messages.append("the volume has no coordinate 'section', so it is one section and nothing is corrected")
         correction = warned(volume, *messages, flatten_depth=True, noise_floor=0.01)
         assert (correction.scale_factor == 1).all()
         assert (correction.depth_gain == 1).all()
         assert correction.section_gain.values.tolist() == [1]
+        assert warned(volume, *messages).noise_floor == 0
 
 
 def test_sections_of_one_plane():

@@ -116,8 +116,8 @@ class TissueDrift(Correction):
         elif not np.isfinite(observed.sums.mean[:, 1:]).any():
             numbers = leave_alone(observed, floor, ["few_voxels"])
             notes.append(
-                "no tissue keeps its class through a section, so drift and decay are left alone: is there tissue, and are "
-                "sections right?"
+                "no tissue keeps its class through a section, so drift and decay are left alone: is there tissue, and "
+                "are sections right?"
             )
         else:
             drift = estimate(observed.sums, observed.layout, self.method or "joint", floor)
