@@ -24,6 +24,7 @@ class WholeJob(Part):
         agarose_mask: Mask | str | None = None,
         drift: str | None = Normalization.drift,
         flatten_depth: bool = Normalization.flatten_depth,
+        lateral: str | None = Normalization.lateral,
         noise_floor: NoiseFloor = Normalization.noise_floor,
         intensity: str = Normalization.intensity,
         exclude: Sequence[Hashable] = Normalization.exclude,
@@ -79,6 +80,7 @@ class WholeJob(Part):
         settings = Normalization(
             drift=drift,
             flatten_depth=flatten_depth,
+            lateral=lateral,
             noise_floor=noise_floor,
             intensity=intensity,
             exclude=exclude,
@@ -148,6 +150,7 @@ class WholeJob(Part):
         agarose_mask: Mask | str | None = None,
         drift: str | None = Normalization.drift,
         flatten_depth: bool = Normalization.flatten_depth,
+        lateral: str | None = Normalization.lateral,
         noise_floor: NoiseFloor = Normalization.noise_floor,
         intensity: str = Normalization.intensity,
         exclude: Sequence[Hashable] = Normalization.exclude,
@@ -259,6 +262,7 @@ class WholeJob(Part):
         settings = Normalization(
             drift=drift,
             flatten_depth=flatten_depth,
+            lateral=lateral,
             noise_floor=noise_floor,
             intensity=intensity,
             exclude=exclude,

@@ -121,6 +121,7 @@ class SingleSteps(Part):
         exclude: Sequence[Hashable] = Normalization.exclude,
         reference_tissue: str = Normalization.reference_tissue,
         max_depth_gain: float = Normalization.max_depth_gain,
+        lateral: str | None = Normalization.lateral,
         first_depth: int | None = Normalization.first_depth,
         blend: int = Normalization.blend,
         section: str = "section",
@@ -154,6 +155,7 @@ class SingleSteps(Part):
         settings = Normalization(
             drift=None,
             flatten_depth=True,
+            lateral=lateral,
             noise_floor=noise_floor,
             intensity=intensity,
             exclude=exclude,

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from xoctnorm.depths import partial_first_section
 from xoctnorm.errors import raise_problems
-from xoctnorm.kernels.class_sums import ClassSummer, ClassSums
+from xoctnorm.kernels.class_sums import ClassSummer, ClassSums, TileSums
 from xoctnorm.kernels.classes import SectionViews, TissueClasses, classify
 from xoctnorm.kernels.drift_model import Planes as Layout
+from xoctnorm.kernels.lateral import LineSums, line_sums
 from xoctnorm.volume import Plane, Planes, Volume
 
 
@@ -41,6 +42,10 @@ class Observed:
         Planes that the first section lacks.
     masked_mean
         Mean linear intensity over the voxels without signal that the user marked; NaN without a mask.
+    tiles
+        Sums of the planes over tiles.
+    lines
+        Sums at the ends of sections over rows and columns of pixels, where seams are looked for.
     """
 
     sums: ClassSums
@@ -55,9 +60,13 @@ class Observed:
     partial: int
     masked_mean: float
     notes: tuple[str, ...]
+    tiles: TileSums
+    lines: LineSums | None = None
 
 
-def observe(volume: Volume, exclude: Sequence[Any], blend: int, first_depth: int | None) -> Observed:
+def observe(
+    volume: Volume, exclude: Sequence[Any], blend: int, first_depth: int | None, *, seams: bool = False
+) -> Observed:
     """Read a volume twice; sections that are excluded, and blended planes, take no part."""
     sections = volume.sections
     index, number = sections.index, np.arange(len(sections.index)) - sections.first_plane[sections.index]
@@ -78,7 +87,10 @@ def observe(volume: Volume, exclude: Sequence[Any], blend: int, first_depth: int
     views, masked_mean = _read_views(volume, used, row)
     assert volume.agarose is not None
     agarose = np.array(volume.agarose.of_sections())[kept]
-    classes = classify(views.means(), agarose, follows)
+    means = views.means()
+    classes = classify(means, agarose, follows)
+    lines = line_sums(means, classes.through) if seams else None
+    del means
     summer = ClassSummer(classes, row)
     for plane in _used(volume, used):
         summer.add(plane)
@@ -95,6 +107,8 @@ def observe(volume: Volume, exclude: Sequence[Any], blend: int, first_depth: int
         partial,
         masked_mean,
         notes,
+        summer.tiles(),
+        lines,
     )
 
 
