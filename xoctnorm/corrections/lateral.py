@@ -64,9 +64,9 @@ def lateral_tables(
             seam = find_seam(found, observed.lines, axis, floor)
             if seam is not None:
                 decisions.append(
-                    f"lateral='tiles': along {dim} the decay has its largest step, {seam.step:.1%}, at {seam.place:.1%} "
-                    f"of the field; others have a standard deviation of {seam.spread:.1%}, and the sides differ by "
-                    f"{seam.change:.1%} ± {seam.error:.1%}: {'a' if seam.significant else 'no'} seam"
+                    f"lateral='tiles': along {dim} the decay has its largest step, {seam.step:.1%}, at "
+                    f"{seam.place:.1%} of the field; others have a standard deviation of {seam.spread:.1%}, and the "
+                    f"sides differ by {seam.change:.1%} ± {seam.error:.1%}: {'a' if seam.significant else 'no'} seam"
                 )
             seams.append(seam if seam is not None and seam.significant else None)
         gain, places = piecewise_gain(found, (seams[0], seams[1]))

@@ -28,8 +28,8 @@ _ANATOMY = 0.01  # what the log mean of a tile changes by beside noise
 _OUTLYING = 4.0  # robust standard deviations
 _ROUNDS = 20
 _WIDTH = 1.0  # of the smoothing, in tiles
-_DOUBT = 2.0  # on error variances of tiles: anatomy that goes on from section to section is not seen in their scatter
-_STEADY = 0.1  # how firmly slopes of the smoothing are held at 0, where there is little to tell them
+_DOUBT = 2.0  # error variances of tiles miss anatomy that goes on from section to section: less than this is nothing
+_STEADY = 0.02  # how firmly slopes of the smoothing are held at 0, where there is little to tell them
 _SEAM_ERRORS = 4.0  # standard errors by which a seam has to stand out
 _LEAST_SEAM = 0.02
 _WINDOW = 1 / 8  # of the field, on either side of a line that may be a seam
@@ -199,36 +199,36 @@ def smooth_gain(found: LateralProfile) -> tuple[Series, Series]:
     """Gain at the centres of the tiles, `(depth, y, x)`, and their places, as shares of the field.
 
     At every depth a plane is fitted to the tiles around each, with weights that fall off as a Gaussian and with their
-    errors, and drawn to 0 as far as errors explain how tiles differ.
+    errors, and drawn to 0 as far as errors explain how tiles differ; where they explain most of it everywhere, it is 1.
     """
+    log, known = np.zeros(found.profile.shape), np.isfinite(found.error)
+    noise = np.where(known, found.error, 0) ** 2
+    usual = noise.sum(axis=1, keepdims=True) / np.maximum(known.sum(axis=1, keepdims=True), 1)
+    # Weighted, so that tiles of few pixels do not decide.
+    w = np.where(known, 1 / np.maximum(noise + usual, 1e-12), 0)
+    w /= np.maximum(w.sum(axis=1, keepdims=True), 1e-300)
+    total, by_error = (w * found.profile**2).sum(axis=1), (w * noise).sum(axis=1)
+    if total.sum() > _DOUBT * by_error.sum():
+        for d in np.flatnonzero(total > by_error):
+            log[d] = _smoothed(found.profile[d], noise[d], known[d], float(total[d] - by_error[d]))
+    return _gain(log).reshape(-1, TILES, TILES), (np.arange(TILES) + 0.5) / TILES
+
+
+def _smoothed(profile: Series, noise: Series, known: NDArray[np.bool_], variance: float) -> Series:
+    """Values of tiles, smoothed, where they vary by `variance` and each has the error variance `noise`."""
     place = np.stack(np.divmod(np.arange(TILES**2), TILES), axis=1).astype(float)
     away = place[None] - place[:, None]  # (node, tile, axis)
-    near = np.exp(-(away**2).sum(axis=2) / 2 / _WIDTH**2)
-    nearest = np.argsort((away**2).sum(axis=2), axis=1, kind="stable")
-    terms = np.concatenate([np.ones((*near.shape, 1)), away], axis=2)
-    log = np.zeros(found.profile.shape)
-    for d, (profile, error) in enumerate(zip(found.profile, found.error, strict=True)):
-        known = np.isfinite(error)
-        if known.sum() < 2:
-            continue
-        noise = _DOUBT * np.where(known, error, 0) ** 2
-        # Weighted, so that tiles of few pixels do not decide.
-        w = np.where(known, 1 / (noise + noise[known].mean()), 0)
-        variance = float((w * profile**2).sum() / w.sum() - (w * noise).sum() / w.sum())
-        if variance <= 0:
-            continue
-        w = near * np.where(known, 1 / (noise + variance), 0)
-        normal = np.einsum("nti,nt,ntj->nij", terms, w, terms)
-        hold = _STEADY * w.sum(axis=1)
-        normal[:, [1, 2], [1, 2]] += hold[:, None]
-        normal[:, 0, 0] += 1e-12 * normal[:, 0, 0] + 1e-300
-        smoother = np.linalg.solve(normal, np.swapaxes(terms * w[..., None], 1, 2))[:, 0]
-        spread = (smoother**2 * noise).sum(axis=1)
-        smooth = smoother @ profile * variance / (variance + spread)
-        # A tile without tissue is as the nearest one that has some.
-        log[d] = smooth[[order[known[order]][0] for order in nearest]]
-    centres = (np.arange(TILES) + 0.5) / TILES
-    return _gain(log).reshape(-1, TILES, TILES), centres
+    squares = (away**2).sum(axis=2)
+    w = np.exp(-squares / 2 / _WIDTH**2) * np.where(known, 1 / (noise + variance), 0)
+    terms = np.concatenate([np.ones((*squares.shape, 1)), away], axis=2)
+    normal = np.einsum("nti,nt,ntj->nij", terms, w, terms)
+    normal[:, [1, 2], [1, 2]] += _STEADY * w.sum(axis=1, keepdims=True)
+    smoother = np.linalg.solve(normal, np.swapaxes(terms * w[..., None], 1, 2))[:, 0]
+    smooth = smoother @ profile * variance / (variance + (smoother**2 * noise).sum(axis=1))
+    # A tile without tissue is as the nearest one that has some.
+    nearest = np.argmin(np.where(known, squares, np.inf), axis=1)
+    filled: Series = smooth[nearest]
+    return filled
 
 
 @dataclass(frozen=True)
@@ -253,11 +253,12 @@ class Seam:
 
     @property
     def significant(self) -> bool:
-        """Whether it is sharp, stands out, and separates sides that differ."""
+        """Whether it is sharp, stands out, and separates sides that differ: a slope makes no step."""
         return (
             abs(self.step) > max(_SEAM_ERRORS * self.spread, _LEAST_SEAM)
             and abs(self.change) > max(_SEAM_ERRORS * self.error, _LEAST_SEAM)
             and self.step * self.change > 0
+            and abs(self.step) > abs(self.change) / 2
         )
 
 
