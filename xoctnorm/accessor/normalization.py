@@ -200,6 +200,10 @@ class WholeJob(Part):
         drift
             ``"scale"`` brings the smoothed percentile of every section to the median by one factor,
             ``"histogram"`` matches the histogram of every section to that of the volume, None does neither.
+        lateral
+            With ``flatten_depth=True``: how flattening follows a decay that varies over the field. ``"smooth"``: by a
+            gain over depth and 8 x 8 places, bilinear between them; ``"tiles"``: by one between seams, of which it
+            looks for one along y and one along x. Between 1/1.5 and 1.5. None: not at all.
         smooth_sigma
             For ``"scale"``: smoothing over sections, in sections, 0 or more.
         percentile

@@ -134,7 +134,8 @@ class SingleSteps(Part):
         that keep their class through a section show, at equal depth, over all sections. The first plane below a
         cut has a value of its own; the rest is smooth. The gain is 1 at the brightest depth and at most
         `max_depth_gain`. Depth is the place of a plane in its section, or the coordinate ``depth`` along z. The
-        parameters are those of `normalize`. After `correct_drift` it goes on from there. Reads the volume three
+        parameters are those of `normalize`; `lateral` is for a decay that varies over the field. After `correct_drift`
+        it goes on from there. Reads the volume three
         times to fit. Does not clip.
 
         Returns

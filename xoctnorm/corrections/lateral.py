@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from xoctnorm.corrections.drift_reads import Observed
 from xoctnorm.kernels.drift import Drift
 from xoctnorm.kernels.lateral import (
+    CENTRES,
     LARGEST_GAIN,
     LateralProfile,
     find_seam,
@@ -50,13 +51,12 @@ def lateral_tables(
     """Gain and places of its nodes or pieces; decisions for the record, remarks for the user."""
     decisions, remarks = [], []
     n_depths = int(observed.depth.max()) + 1
-    nothing = np.ones((n_depths, 2, 2)), [np.array([0.0, 1.0])] * 2
-    if found is None:
-        (gain, places) = nothing
+    if found is None:  # as many nodes or pieces as elsewhere: further dims are stacked
+        places = [CENTRES if lateral == SMOOTH else np.array([0.0, 1.0])] * 2
+        gain = np.ones((n_depths, len(places[0]), len(places[1])))
         remarks.append("too little tissue is seen to tell how the depth profile varies over the field: it is left so")
     elif lateral == SMOOTH:
-        gain, centres = smooth_gain(found)
-        places = [centres, centres]
+        gain, places = smooth_gain(found), [CENTRES, CENTRES]
     else:
         assert observed.lines is not None
         seams = []
@@ -77,8 +77,7 @@ def lateral_tables(
         remarks.append(
             f"the lateral gain ends at {LARGEST_GAIN:g}, or its inverse, in {at_bound / gain.size:.1%} of it"
         )
-    whole = np.ones((n_depths, *gain.shape[1:]), np.float32)
-    whole[: len(gain)] = gain
+    whole = gain[np.minimum(np.arange(n_depths), len(gain) - 1)].astype(np.float32)
     tables = xr.Dataset(
         {
             "lateral_gain": (("plane_depth", "lateral_y", "lateral_x"), whole),

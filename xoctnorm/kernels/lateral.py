@@ -22,6 +22,7 @@ Series = NDArray[np.float64]
 Index = NDArray[np.int64]
 
 LARGEST_GAIN = 1.5  # and its inverse is the least
+CENTRES = (np.arange(TILES) + 0.5) / TILES  # of tiles, as shares of the field
 _FEWEST_PIXELS = 12
 _LEAST_SIGNAL = 0.02  # of a mean, above the floor
 _ANATOMY = 0.01  # what the log mean of a tile changes by beside noise
@@ -195,8 +196,8 @@ def _mean(values: Series, known: NDArray[np.bool_]) -> Series:
     return mean
 
 
-def smooth_gain(found: LateralProfile) -> tuple[Series, Series]:
-    """Gain at the centres of the tiles, `(depth, y, x)`, and their places, as shares of the field.
+def smooth_gain(found: LateralProfile) -> Series:
+    """Gain at the centres of the tiles, `(depth, y, x)`.
 
     At every depth a plane is fitted to the tiles around each, with weights that fall off as a Gaussian and with their
     errors, and drawn to 0 as far as errors explain how tiles differ; where they explain most of it everywhere, it is 1.
@@ -211,7 +212,7 @@ def smooth_gain(found: LateralProfile) -> tuple[Series, Series]:
     if total.sum() > _DOUBT * by_error.sum():
         for d in np.flatnonzero(total > by_error):
             log[d] = _smoothed(found.profile[d], noise[d], known[d], float(total[d] - by_error[d]))
-    return _gain(log).reshape(-1, TILES, TILES), (np.arange(TILES) + 0.5) / TILES
+    return _gain(log).reshape(-1, TILES, TILES)
 
 
 def _smoothed(profile: Series, noise: Series, known: NDArray[np.bool_], variance: float) -> Series:
