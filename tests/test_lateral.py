@@ -22,6 +22,7 @@ PLAIN = {
     "plane_jitter": 0.01,
     "decay": 0.04,
     "looks": 8,
+    "noise_floor": 0.0,
     "margin": 4,
     "seed": 3,
 }
@@ -34,10 +35,15 @@ def phantom(**changed: object) -> xr.Dataset:
 
 
 def with_halves(by: float) -> xr.DataArray:
-    """Right of a seam, light falls off by `by` per plane more than left of it."""
-    made = phantom()
-    more = xr.where(xr.DataArray(np.arange(128) >= SEAM, dims="x"), -by * made["depth"], 0.0)
-    return (made["volume"] * np.exp(more)).transpose("z", "y", "x").astype(np.float32)
+    """Right of a seam, tissue falls off by `by` per plane more than left of it."""
+    return falling_off(phantom(), xr.DataArray(by * (np.arange(128) >= SEAM), dims="x"))
+
+
+def falling_off(made: xr.Dataset, more: xr.DataArray) -> xr.DataArray:
+    """The volume with further decay of tissue per plane, which depends on the place."""
+    further = np.exp(-more * made["depth"] * (made["tissue_class"] >= 2))
+    volume = made["volume"]
+    return volume.copy(data=(volume * further).transpose(*volume.dims).astype(np.float32))
 
 
 def quiet_fit(volume: xr.DataArray, **options: object) -> xr.Dataset:
@@ -228,3 +234,13 @@ def test_between_nodes_the_gain_is_bilinear_and_beyond_them_constant():
     np.testing.assert_array_equal(part, whole[5:12, 20:])
     np.testing.assert_array_equal(pieces_of(np.array([0, 0.5]), 4), [0, 0, 1, 1])
     np.testing.assert_array_equal(pieces_of(np.array([0, 1.0]), 4), [0, 0, 0, 0])
+
+
+def test_two_seams_make_four_pieces():
+    made = make_phantom(**PLAIN | {"shape": (128, 160), "n_sections": 10, "margin": 0, "seed": 5})
+    y, x = xr.DataArray(np.arange(128) >= 60, dims="y"), xr.DataArray(np.arange(160) >= 90, dims="x")
+    correction = quiet_fit(falling_off(made, 0.03 * y + 0.025 * x), lateral="tiles")
+    assert abs(correction["lateral_position_y"].values[1] * 128 - 60) <= 2
+    assert abs(correction["lateral_position_x"].values[1] * 160 - 90) <= 2
+    change = np.log(correction["lateral_gain"][-1] / correction["lateral_gain"][0]).values
+    np.testing.assert_allclose(change - change.mean(), [[-0.165, -0.015], [0.015, 0.165]], atol=0.04)

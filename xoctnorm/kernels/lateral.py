@@ -33,6 +33,7 @@ _DOUBT = 2.0  # error variances of tiles miss anatomy that goes on from section 
 _STEADY = 0.02  # how firmly slopes of the smoothing are held at 0, where there is little to tell them
 _SEAM_ERRORS = 4.0  # standard errors by which a seam has to stand out
 _LEAST_SEAM = 0.02
+_MOST_LINES = 512
 _WINDOW = 1 / 8  # of the field, on either side of a line that may be a seam
 _FEWEST_TILES = 1.5  # on either side of a seam
 
@@ -70,10 +71,14 @@ class LateralProfile:
 class LineSums:
     """Sums over rows and over columns of pixels that keep their class, where sections begin and where they end.
 
+    Rows and columns are cut into strips, each with a brightness and a decay of its own, so that a seam along the other
+    axis is no step. Where there are more than 512 lines, neighbouring ones are taken together.
+
     Attributes
     ----------
     sums
-        For y and x: intensity at the start and at the end, and pixels, `(start, end or pixels; section, tissue, line)`.
+        For y and x: intensity at the start and at the end, and pixels, `(start, end or pixels; section, tissue and
+        strip, line)`.
     """
 
     sums: tuple[Series, Series]
@@ -81,16 +86,26 @@ class LineSums:
 
 def line_sums(views: NDArray[np.float32], through: NDArray[np.int8]) -> LineSums:
     """Sum views `(section, view, y, x)` over rows and columns, over pixels `(section, y, x)` that keep their class."""
-    n, (n_y, n_x) = len(views), views.shape[-2:]
-    sums = tuple(np.zeros((3, n, len(TISSUES), size)) for size in (n_y, n_x))
+    shape = views.shape[-2:]
+    lines = tuple(min(n, _MOST_LINES) for n in shape)
+    sums = tuple(np.zeros((3, len(views), len(TISSUES), TILES, n)) for n in lines)
     for s, (first, _, last) in enumerate(views):
+        has = np.isfinite(first) & np.isfinite(last)
         for t, kind in enumerate(TISSUES):
-            where = (through[s] == kind) & np.isfinite(first) & np.isfinite(last)
-            for one, axis in zip(sums, (1, 0), strict=True):
-                one[0, s, t] = np.where(where, first, 0).sum(axis=axis, dtype=np.float64)
-                one[1, s, t] = np.where(where, last, 0).sum(axis=axis, dtype=np.float64)
-                one[2, s, t] = where.sum(axis=axis)
-    return LineSums((sums[0], sums[1]))
+            where = (through[s] == kind) & has
+            for which, image in enumerate((first, last, np.ones(1, np.float32))):
+                values = np.where(where, image, np.float32(0))
+                sums[0][which, s, t] = _binned(values.T, (TILES, lines[0]))
+                sums[1][which, s, t] = _binned(values, (TILES, lines[1]))
+    by_y, by_x = (one.reshape(3, len(views), -1, one.shape[-1]) for one in sums)
+    return LineSums((by_y, by_x))
+
+
+def _binned(image: NDArray[np.float32], bins: tuple[int, int]) -> Series:
+    """Sums of an image over equal bins along both axes."""
+    starts = [-(-np.arange(n_bins) * n // n_bins) for n_bins, n in zip(bins, image.shape, strict=True)]
+    binned: Series = np.add.reduceat(np.add.reduceat(image, starts[0], axis=0, dtype=np.float64), starts[1], axis=1)
+    return binned
 
 
 def lateral_profile(
@@ -243,7 +258,7 @@ class Seam:
     change, error
         By how much the fall of the farther side is larger, and its standard error.
     step, spread
-        Step at the line itself, and robust standard deviation of such steps everywhere.
+        Step at the line itself, and robust standard deviation of what such steps are without it.
     """
 
     place: float
@@ -279,13 +294,13 @@ def find_seam(found: LateralProfile, lines: LineSums, axis: int, floor: float) -
     half = max(round(_WINDOW * n), 2)
     least = int(np.ceil(_FEWEST_TILES / TILES * n))
     cuts = np.arange(max(half, least), n - max(half, least) + 1)
-    steps = np.array([_step(line[cut - half : cut + half], of_line[cut - half : cut + half]) for cut in cuts])
+    steps = _steps(line, of_line, cuts, half)
     if not np.isfinite(steps).any():
         return None
-    steps = np.where(np.isfinite(steps), steps, 0)
-    best = int(np.argmax(np.abs(steps)))
+    best = int(np.nanargmax(np.abs(steps)))
+    rest = _steps(line - steps[best] * (np.arange(n) >= cuts[best]), of_line, cuts, half)
     place = float(cuts[best]) / n
-    spread = 1.4826 * float(np.median(np.abs(steps)))
+    spread = 1.4826 * float(np.nanmedian(np.abs(rest)))
     sides = [np.isin(np.indices((TILES, TILES))[axis].ravel(), _within(place, side)) for side in (0, 1)]
     precise = np.where(np.isfinite(found.fall_error), 1 / found.fall_error**2, 0.0)
     weights = [float(precise[side].sum()) for side in sides]
@@ -294,6 +309,10 @@ def find_seam(found: LateralProfile, lines: LineSums, axis: int, floor: float) -
     falls = [float((precise * found.fall)[side].sum()) / w for side, w in zip(sides, weights, strict=True)]
     error = float(np.sqrt(1 / weights[0] + 1 / weights[1]))
     return Seam(place, falls[1] - falls[0], error, float(steps[best]), spread)
+
+
+def _steps(line: Series, weight: Series, cuts: Index, half: int) -> Series:
+    return np.array([_step(line[cut - half : cut + half], weight[cut - half : cut + half]) for cut in cuts])
 
 
 def _step(line: Series, weight: Series) -> float:
