@@ -66,6 +66,12 @@ def correction_problems(correction: xr.Dataset) -> list[str]:
             f"section_index of the correction has rows {rows.min()} to {rows.max()}, its tables have {n_sections} "
             "sections: select planes with .isel(z=…), and leave the dim section_label whole"
         )
+    depth = correction["depth_below_cut"].to_numpy() if "lateral_gain" in needed else np.zeros(0)
+    if depth.size and (depth.min() < 0 or depth.max() >= correction["lateral_gain"].sizes["plane_depth"]):
+        problems.append(
+            f"lateral_gain of the correction has {correction['lateral_gain'].sizes['plane_depth']} depths, its planes "
+            f"lie at depths {depth.min()} to {depth.max()}: leave the dim plane_depth whole"
+        )
     return problems
 
 
@@ -77,7 +83,7 @@ _PER_PLANE = (
     "zprofile_gain",
     "depth_gain",
 )
-_POSITIVE = ("divisor", "scale_factor", "zprofile_gain", "depth_gain")
+_POSITIVE = ("divisor", "scale_factor", "zprofile_gain", "depth_gain", "lateral_gain")
 _FINITE = ("noise_floor", "zero_level")
 _NO_TABLE = ("noise_floor", "zero_level", "divisor", "intensity_scale")
 _RISING = ("quantile_source", "quantile_target")

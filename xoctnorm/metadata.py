@@ -51,6 +51,9 @@ _LONG_NAMES = {
     "depth_profile_se": ("standard error of the depth profile", "1"),
     "tissue": ("class of tissue", "1"),
     "plane_depth": ("depth below the cut, in planes", "1"),
+    "lateral_gain": ("gain at a depth and a place in the field, beside that of the plane", "1"),
+    "lateral_position_y": ("place along y, as a share of the field, of a node or where a piece begins", "1"),
+    "lateral_position_x": ("place along x, as a share of the field, of a node or where a piece begins", "1"),
     "section_gain": ("gain of the section relative to the others", "1"),
     "section_gain_se": ("standard error of the gain of the section", "1"),
     "agarose_weight": ("whether the agarose of the section counts as a reference", "1"),
@@ -64,7 +67,7 @@ _LONG_NAMES = {
 
 
 # Dims of tables in a correction.
-TABLE_DIMS = ("section_label", "bin", "quantile", "tissue", "plane_depth")
+TABLE_DIMS = ("section_label", "bin", "quantile", "tissue", "plane_depth", "lateral_y", "lateral_x")
 # What numbers the tables, the same for every volume that is fitted together.
 TABLE_COORDS = ("bin_center", "quantile_level", "section_index", "tissue", "plane_depth", "depth_below_cut")
 # Names that dims and section coordinates of a volume can't have, since a correction uses them.

@@ -41,6 +41,7 @@ class Normalization:
 
     drift: str | None = "joint"
     flatten_depth: bool = TissueDrift.flatten_depth
+    lateral: str | None = TissueDrift.lateral
     noise_floor: NoiseFloor = TissueDrift.noise_floor
     intensity: str = Linearize.intensity
     exclude: Sequence[Hashable] = TissueDrift.exclude
@@ -118,6 +119,7 @@ class Normalization:
             self.first_depth,
             self.blend,
             self.strength,
+            self.lateral,
         )
 
     def mask(self, agarose_mask: object) -> Correction:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 import xarray as xr
@@ -26,8 +26,10 @@ _LARGEST_CHUNK_BYTES = 256 * 2**20  # a larger one is read in slices along z
 class Transfer:
     """What one correction does to a plane: a function of the plane and of the plane's parameters.
 
-    The function may write into the plane that it is given. The parameters are small Variables whose
-    dims number planes; they are broadcast to the volume.
+    The function may write into the plane that it is given. The parameters are small Variables with dims that number
+    planes, y and x, to which they are broadcast, and dims of their own, which come whole. The function gets of each
+    what belongs to the plane, or to the part of a plane, that it is given: a number, or an array with the rest of the
+    dims in the order y, x, its own.
     """
 
     function: Callable[..., Plane]
@@ -67,39 +69,59 @@ class Planes:
     def planes(self) -> Iterator[Plane]:
         """Planes in plane order, in float32, after all transfers. One pass is one read of the volume."""
         for key, block in self._blocks():
-            parameters = [np.asarray(p.data)[key] for p in self._parameters()]
+            parameters = [values[key] for values in self._laid_out()]
+            axes = self._axes()
             for number, plane in enumerate(block):
-                yield _through(self.transfers, plane, [p[number] for p in parameters])
+                yield _through(
+                    self.transfers, plane, [p[number][one.across] for p, one in zip(parameters, axes, strict=True)]
+                )
 
     def correct(
         self, dtype: np.dtype[np.generic], see: Callable[[NDArray[np.generic]], None] | None = None
     ) -> xr.Variable:
         """All planes after all transfers, lazily where the volume is chunked; otherwise `see` sees each as it came."""
-        correct_block = partial(_correct_block, transfers=self.transfers, dtype=dtype)
+        correct_block = partial(_correct_block, transfers=self.transfers, axes=self._axes(), dtype=dtype)
         if self.data.chunks is not None:
+            parameters = [p for t in self.transfers for p in t.parameters]
             result: xr.Variable = xr.apply_ufunc(
                 correct_block,
                 self.data,
-                *(p for t in self.transfers for p in t.parameters),
+                *parameters,
+                input_core_dims=[[], *(self._own_dims(p) for p in parameters)],
                 dask="parallelized",
                 output_dtypes=[dtype],
             )
             return result
         out = np.empty(self.data.shape, dtype)
         for key, block in self._blocks():
-            parameters = [np.asarray(p.data)[key][..., None, None] for p in self._parameters()]
-            out[key] = correct_block(block, *parameters)
+            out[key] = correct_block(block, *(values[key] for values in self._laid_out()))
             if see is not None:
                 for plane in block:
                     see(plane)
         return xr.Variable(self.data.dims, out)
 
-    def _parameters(self) -> Iterator[xr.Variable]:
-        """Parameters of all transfers, one value for every plane."""
-        lead = dict(zip(self.data.dims[:-2], self.data.shape[:-2], strict=True))
+    def _own_dims(self, parameter: xr.Variable) -> list[Hashable]:
+        """Dims of a parameter that are none of the volume."""
+        return [dim for dim in parameter.dims if dim not in self.data.dims]
+
+    def _laid_out(self) -> Iterator[NDArray[np.generic]]:
+        """Parameters of all transfers for every plane, as views; y and x have length 1 where a parameter lacks them."""
+        dims = self.data.dims
+        lead = dict(zip(dims[:-2], self.data.shape[:-2], strict=True))
         for transfer in self.transfers:
             for parameter in transfer.parameters:
-                yield parameter.set_dims(lead).transpose(*lead)
+                across = {dim: parameter.sizes.get(dim, 1) for dim in dims[-2:]}
+                own = self._own_dims(parameter)
+                sizes = {**lead, **across, **{dim: parameter.sizes[dim] for dim in own}}
+                yield np.asarray(parameter.set_dims(sizes).transpose(*dims, *own).data)
+
+    def _axes(self) -> list[_Axes]:
+        """Axes of the parameters of all transfers."""
+        parameters = (p for transfer in self.transfers for p in transfer.parameters)
+        return [
+            _Axes(tuple(slice(None) if dim in p.dims else 0 for dim in self.data.dims[-2:]), len(self._own_dims(p)))
+            for p in parameters
+        ]
 
     def _blocks(self) -> Iterator[tuple[tuple[Any, ...], NDArray[np.generic]]]:
         """Runs of whole planes as NumPy arrays `(z, y, x)`, with the place of each run in `data`."""
@@ -192,18 +214,31 @@ def extra_dims(da: xr.DataArray, section: str) -> tuple[str, ...]:
     return tuple(sorted(str(dim) for dim in da.dims if dim not in known))
 
 
+class _Axes(NamedTuple):
+    """What one plane takes of a parameter: along y and x all, or the one value where it lacks them; its own dims."""
+
+    across: tuple[slice | int, ...]
+    n_own: int
+
+    def laid_out(self, values: NDArray[np.generic], block: tuple[int, ...]) -> NDArray[np.generic]:
+        """Values with all axes of a block, and their own, as a view."""
+        across = [n if isinstance(at, slice) else 1 for n, at in zip(block[-2:], self.across, strict=True)]
+        return np.broadcast_to(values, (*block[:-2], *across, *values.shape[values.ndim - self.n_own :]))
+
+
 def _correct_block(
     block: NDArray[np.generic],
     *parameters: NDArray[np.generic],
     transfers: tuple[Transfer, ...],
+    axes: Sequence[_Axes],
     dtype: np.dtype[np.generic],
 ) -> NDArray[np.generic]:
-    """Correct planes, or parts of planes; parameters end in two axes of length 1."""
-    lead = block.shape[:-2]
-    per_plane = [np.broadcast_to(p, (*lead, 1, 1))[..., 0, 0] for p in parameters]
+    """Correct planes, or parts of planes."""
+    laid_out = [one.laid_out(values, block.shape) for one, values in zip(axes, parameters, strict=True)]
     out = np.empty(block.shape, dtype)
-    for plane in np.ndindex(lead):
-        out[plane] = _through(transfers, block[plane], [p[plane] for p in per_plane])
+    for plane in np.ndindex(block.shape[:-2]):
+        of_plane = [p[plane][one.across] for p, one in zip(laid_out, axes, strict=True)]
+        out[plane] = _through(transfers, block[plane], of_plane)
     return out
 
 

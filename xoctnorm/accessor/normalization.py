@@ -24,6 +24,7 @@ class WholeJob(Part):
         agarose_mask: Mask | str | None = None,
         drift: str | None = Normalization.drift,
         flatten_depth: bool = Normalization.flatten_depth,
+        lateral: str | None = Normalization.lateral,
         noise_floor: NoiseFloor = Normalization.noise_floor,
         intensity: str = Normalization.intensity,
         exclude: Sequence[Hashable] = Normalization.exclude,
@@ -81,6 +82,7 @@ class WholeJob(Part):
         settings = Normalization(
             drift=drift,
             flatten_depth=flatten_depth,
+            lateral=lateral,
             noise_floor=noise_floor,
             intensity=intensity,
             exclude=exclude,
@@ -150,6 +152,7 @@ class WholeJob(Part):
         agarose_mask: Mask | str | None = None,
         drift: str | None = Normalization.drift,
         flatten_depth: bool = Normalization.flatten_depth,
+        lateral: str | None = Normalization.lateral,
         noise_floor: NoiseFloor = Normalization.noise_floor,
         intensity: str = Normalization.intensity,
         exclude: Sequence[Hashable] = Normalization.exclude,
@@ -202,6 +205,10 @@ class WholeJob(Part):
         flatten_depth
             Whether planes are divided by the depth profile that sections share, see `flatten_depth`. With
             ``drift=None`` the decay alone is taken out.
+        lateral
+            With ``flatten_depth=True``: how flattening follows a decay that varies over the field. ``"smooth"``: by a
+            gain over depth and 8 x 8 places, bilinear between them; ``"tiles"``: by one between seams, of which it
+            looks for one along y and one along x. Between 1/1.5 and 1.5. None: not at all.
         noise_floor
             The floor that neither gain nor depth acts on, on linear intensity: ``"auto"`` finds it; a number, 0 or
             more; one number per plane or per depth; or a bool mask ``(y, x)``, or with the dims of the volume, that is
@@ -301,6 +308,7 @@ class WholeJob(Part):
         settings = Normalization(
             drift=drift,
             flatten_depth=flatten_depth,
+            lateral=lateral,
             noise_floor=noise_floor,
             intensity=intensity,
             exclude=exclude,

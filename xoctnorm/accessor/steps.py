@@ -118,6 +118,7 @@ class SingleSteps(Part):
         exclude: Sequence[Hashable] = Normalization.exclude,
         reference_tissue: str = Normalization.reference_tissue,
         max_depth_gain: float = Normalization.max_depth_gain,
+        lateral: str | None = Normalization.lateral,
         first_depth: int | None = Normalization.first_depth,
         blend: int = Normalization.blend,
         section: str = "section",
@@ -130,7 +131,8 @@ class SingleSteps(Part):
         that keep their class through a section show, at equal depth, over all sections. The first plane below a
         cut has a value of its own; the rest is smooth. The gain is 1 at the brightest depth and at most
         `max_depth_gain`. Depth is the place of a plane in its section, or the coordinate ``depth`` along z. The
-        parameters are those of `normalize`. After `correct_drift` it goes on from there. Reads the volume three
+        parameters are those of `normalize`; `lateral` is for a decay that varies over the field. After `correct_drift`
+        it goes on from there. Reads the volume three
         times to fit. Does not clip.
 
         Returns
@@ -151,6 +153,7 @@ class SingleSteps(Part):
         settings = Normalization(
             drift=None,
             flatten_depth=True,
+            lateral=lateral,
             noise_floor=noise_floor,
             intensity=intensity,
             exclude=exclude,

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from xoctnorm.depths import partial_first_section
 from xoctnorm.errors import raise_problems
-from xoctnorm.kernels.class_sums import ClassSummer, ClassSums
+from xoctnorm.kernels.class_sums import ClassSummer, ClassSums, TileSums
 from xoctnorm.kernels.classes import SectionViews, TissueClasses, classify
 from xoctnorm.kernels.coarse import coarse_factor, coarse_mask, coarse_plane
 from xoctnorm.kernels.drift_model import Planes as Layout
+from xoctnorm.kernels.lateral import LineSums, line_sums
 from xoctnorm.volume import Planes, Volume
 
 
@@ -42,6 +43,10 @@ class Observed:
         Planes that the first section lacks.
     masked_mean
         Mean linear intensity over the voxels without signal that the user marked; NaN without a mask.
+    tiles
+        Sums of the planes over tiles.
+    lines
+        Sums at the ends of sections over rows and columns of pixels, where seams are looked for.
     """
 
     sums: ClassSums
@@ -56,9 +61,13 @@ class Observed:
     partial: int
     masked_mean: float
     notes: tuple[str, ...]
+    tiles: TileSums
+    lines: LineSums | None = None
 
 
-def observe(volume: Volume, exclude: Sequence[Any], blend: int, first_depth: int | None) -> Observed:
+def observe(
+    volume: Volume, exclude: Sequence[Any], blend: int, first_depth: int | None, *, seams: bool = False
+) -> Observed:
     """Read a volume twice; sections that are excluded, and blended planes, take no part."""
     sections = volume.sections
     index, number = sections.index, np.arange(len(sections.index)) - sections.first_plane[sections.index]
@@ -86,7 +95,10 @@ def observe(volume: Volume, exclude: Sequence[Any], blend: int, first_depth: int
     factor = coarse_factor(*volume.data.shape[-2:])
     masks = volume.agarose.of_sections()
     agarose = np.stack([coarse_mask(masks[s], factor) for s in kept])
-    classes = classify(views.means(), agarose, follows)
+    means = views.means()
+    classes = classify(means, agarose, follows)
+    lines = line_sums(means, classes.through) if seams else None
+    del means
     summer = ClassSummer(classes, row)
     for plane, use in zip(volume.planes(), used, strict=True):
         if use:
@@ -104,6 +116,8 @@ def observe(volume: Volume, exclude: Sequence[Any], blend: int, first_depth: int
         partial,
         masked_mean,
         notes,
+        summer.tiles(),
+        lines,
     )
 
 

@@ -61,6 +61,12 @@ class PlaneNumbers:
     decisions: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
+    def say_of_all(self, flag: str, remarks: list[str]) -> None:
+        """Flag all sections, where there is something to remark."""
+        self.remarks.extend(remarks)
+        for flagged in self.flags if remarks else []:
+            flagged.append(flag)
+
     def notes(self, labels: Sequence[Hashable], *, depth: bool, gains: bool) -> list[str]:
         """What the user should know, flags of sections included."""
         said = {

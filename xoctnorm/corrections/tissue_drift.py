@@ -12,6 +12,16 @@ from xoctnorm.checks import integer_problems, number_problems
 from xoctnorm.corrections.base import Correction
 from xoctnorm.corrections.drift_reads import Observed, observe
 from xoctnorm.corrections.drift_tables import Numbers, leave_alone, planes_of, tables
+from xoctnorm.corrections.lateral import (
+    FLAG,
+    LATERAL,
+    NEEDED,
+    TILED,
+    lateral_tables,
+    observed_profile,
+    through_lateral,
+    variation,
+)
 from xoctnorm.errors import listed, raise_problems
 from xoctnorm.kernels.background import subtract_and_multiply
 from xoctnorm.kernels.drift import estimate
@@ -51,6 +61,8 @@ class TissueDrift(Correction):
         Planes after each cut that are blends of two sections.
     strength
         0 leaves gains and jitter alone, 1 corrects them wholly.
+    lateral
+        Whether flattening follows how the profile varies over the field: ``"smooth"``, or in ``"tiles"`` between seams.
     """
 
     method: str | None = "joint"
@@ -62,6 +74,7 @@ class TissueDrift(Correction):
     first_depth: int | None = None
     blend: int = 0
     strength: float = 1.0
+    lateral: str | None = None
     name: ClassVar[str] = "tissue_drift"
 
     def __post_init__(self) -> None:
@@ -75,6 +88,7 @@ class TissueDrift(Correction):
             "noise_floor",
             *(("scale_factor",) if self.method is not None else ()),
             *(("depth_gain",) if self.flatten_depth else ()),
+            *(NEEDED if self.lateral is not None else ()),
         )
 
     def problems(self) -> list[str]:
@@ -100,14 +114,22 @@ class TissueDrift(Correction):
         found += number_problems("strength", self.strength, 0, 1)
         if not isinstance(self.flatten_depth, bool | np.bool_):
             found.append(f"flatten_depth={self.flatten_depth!r}: needs True or False")
+        if self.lateral not in LATERAL:
+            found.append(f"lateral={self.lateral!r}: needs one of {listed([repr(one) for one in LATERAL])}")
+        elif self.lateral is not None and not self.flatten_depth:
+            found.append(
+                f"lateral={self.lateral!r} is about the decay with depth, which flatten_depth=False keeps: pass "
+                "flatten_depth=True with it, or lateral=None"
+            )
         return found
 
     def fit(self, volume: Volume) -> tuple[xr.Dataset, list[str]]:
         """Read the volume twice: the ends of sections, which tell the classes, then every plane over its classes."""
         raise_problems("exclude", self._exclude_problems(volume))
-        observed = observe(volume, self.exclude, self.blend, self.first_depth)
+        observed = observe(volume, self.exclude, self.blend, self.first_depth, seams=self.lateral == TILED)
         floor = self._given_floor(observed)
         notes = [*volume.sections.notes, *observed.notes]
+        varying = None
         if len(observed.kept) == 1:
             numbers = leave_alone(observed, floor, [])
             notes.append(
@@ -122,8 +144,17 @@ class TissueDrift(Correction):
         else:
             drift = estimate(observed.sums, observed.layout, self.method or "joint", floor)
             numbers = planes_of(observed, drift, self.reference_tissue, self.max_depth_gain)
+            varying = observed_profile(observed, drift)
+            numbers.say_of_all(FLAG, variation(varying, self.lateral))
+        lateral = xr.Dataset()
+        if self.lateral is not None:
+            lateral, decisions, remarks = lateral_tables(
+                varying, self.lateral, observed, float(np.mean(numbers.noise_floor))
+            )
+            numbers.decisions.extend(decisions)
+            numbers.remarks.extend(remarks)
         notes += numbers.notes(volume.sections.labels, depth=self.flatten_depth, gains=self.method is not None)
-        fitted = tables(numbers, observed, volume)
+        fitted = tables(numbers, observed, volume).assign(lateral.data_vars)
         if self.method is not None:
             factor = np.exp(-self.strength * (numbers.log_gain + numbers.log_jitter))
             fitted["scale_factor"] = volume.per_plane(factor.astype(np.float32))
@@ -136,8 +167,10 @@ class TissueDrift(Correction):
         return fitted, notes
 
     def apply(self, planes: PlanesT, fitted: xr.Dataset) -> PlanesT:
-        """Subtract the floor and multiply every plane by its factors."""
-        return planes.through(Transfer(subtract_and_multiply, tuple(fitted[name].variable for name in self.needed())))
+        """Subtract the floor, multiply every plane by its factors, and by the gain over the field."""
+        factors = (fitted[name].variable for name in self.needed() if name not in NEEDED)
+        planes = planes.through(Transfer(subtract_and_multiply, tuple(factors)))
+        return planes if self.lateral is None else through_lateral(planes, fitted, self.lateral)
 
     def _exclude_problems(self, volume: Volume) -> list[str]:
         labels = volume.sections.labels

@@ -17,7 +17,7 @@ SLOTS = ((AGAROSE, 0), (DARK, 0), (BRIGHT, 0), (DARK, -1), (BRIGHT, -1))
 
 _LINK = 0.5  # share of the next section in whose planes a set is seen
 _ENOUGH = 0.5  # share of a set that has to be left where it is followed into the next section
-_TILES = 8  # along y and x; a tile that stands out of its series is left out
+TILES = 8  # along y and x; a tile that stands out of its series is left out
 _FEWEST_PIXELS = 100  # of a set
 _FEWEST_IN_TILE = 12
 _OUTLYING = 5.0  # standard errors
@@ -47,6 +47,22 @@ class ClassSums:
     variance: Series
 
 
+@dataclass(frozen=True)
+class TileSums:
+    """Sums of planes over the pixels of a set in each of 8 x 8 tiles, `(plane, slot, tile)`.
+
+    Attributes
+    ----------
+    total
+        Of linear intensity.
+    count
+        Pixels with data.
+    """
+
+    total: Series
+    count: Series
+
+
 class ClassSummer:
     """Takes the planes of a volume one after the other."""
 
@@ -54,8 +70,8 @@ class ClassSummer:
         self._classes = classes
         self._section = section
         shape = classes.start.shape[1:]
-        rows, columns = (np.arange(n) * _TILES // n for n in shape)
-        self._tile = (rows[:, None] * _TILES + columns).ravel()
+        rows, columns = (np.arange(n) * TILES // n for n in shape)
+        self._tile = (rows[:, None] * TILES + columns).ravel()
         self._row = -1
         self._sets: dict[tuple[int, int], Pixels] = {}
         self._tiles: dict[tuple[int, int], list[tuple[int, int, Series, Series]]] = {}
@@ -84,8 +100,8 @@ class ClassSummer:
             has = np.isfinite(values) & (values != 0)
             if not has.all():
                 values, tile = values[has], tile[has]
-            count = np.bincount(tile, minlength=_TILES**2).astype(np.float64)
-            total = np.bincount(tile, values, minlength=_TILES**2).astype(np.float64)
+            count = np.bincount(tile, minlength=TILES**2).astype(np.float64)
+            total = np.bincount(tile, values, minlength=TILES**2).astype(np.float64)
             self._tiles.setdefault(key, []).append((self._z, slot, total, count))
             if relative:
                 self._common[self._z, TISSUES.index(kind)] = self._shared[TISSUES.index(kind)]
@@ -113,6 +129,14 @@ class ClassSummer:
             mean[tiles.plane, tiles.slot], count[tiles.plane, tiles.slot] = level, used
         mean[~(mean > 0)] = np.nan
         return ClassSums(mean, count, self._common, variance)
+
+    def tiles(self) -> TileSums:
+        """Sums over tiles of all planes so far."""
+        total, count = np.zeros((2, len(self._section), len(SLOTS), TILES**2))
+        for observed in self._tiles.values():
+            for z, slot, of_total, of_count in observed:
+                total[z, slot], count[z, slot] = of_total, of_count
+        return TileSums(total, count)
 
 
 def _sets(classes: TissueClasses, row: int) -> dict[tuple[int, int], Pixels]:
