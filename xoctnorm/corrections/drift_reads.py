@@ -14,7 +14,7 @@ from xoctnorm.errors import raise_problems
 from xoctnorm.kernels.class_sums import ClassSummer, ClassSums, TileSums
 from xoctnorm.kernels.classes import SectionViews, TissueClasses, classify
 from xoctnorm.kernels.drift_model import Planes as Layout
-from xoctnorm.kernels.lateral import LineSums, line_sums
+from xoctnorm.kernels.seams import LineSums, line_sums
 from xoctnorm.volume import Plane, Planes, Volume
 
 
