@@ -393,8 +393,8 @@ def test_without_agarose_and_contrast_the_floor_is_unknown_and_that_is_said():
     assert (correction.agarose_weight == 0).all()
     assert flags(correction) == [["floor_unidentified", "profile_varies_laterally"]] * 12
     assert between(truth, correction) < 0.03
-    known = warned(truth.volume, nothing, intensity="linear", noise_floor=0.01)
-    assert flags(known) == [[]] * 12
+    known = warned(truth.volume, nothing, varies, intensity="linear", noise_floor=0.01)
+    assert flags(known) == [["profile_varies_laterally"]] * 12
 
 
 def test_without_agarose_in_some_sections():

@@ -11,7 +11,8 @@ import xarray as xr
 from conftest import HOLDINGS, assert_same_bits, no_computing
 
 from xoctnorm import InputError, OctnormWarning
-from xoctnorm.kernels.lateral import LARGEST_GAIN, multiply_by_field, pieces_of, places_between
+from xoctnorm.kernels.lateral import LARGEST_GAIN, multiply_by_field, places_between
+from xoctnorm.kernels.seams import pieces_of
 from xoctnorm.phantom import make_phantom
 
 PLAIN = {

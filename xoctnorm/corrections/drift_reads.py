@@ -15,7 +15,7 @@ from xoctnorm.kernels.class_sums import ClassSummer, ClassSums, TileSums
 from xoctnorm.kernels.classes import SectionViews, TissueClasses, classify
 from xoctnorm.kernels.coarse import coarse_factor, coarse_mask, coarse_plane
 from xoctnorm.kernels.drift_model import Planes as Layout
-from xoctnorm.kernels.lateral import LineSums, line_sums
+from xoctnorm.kernels.seams import LineSums, line_sums
 from xoctnorm.volume import Planes, Volume
 
 

@@ -12,14 +12,12 @@ from xoctnorm.kernels.lateral import (
     CENTRES,
     LARGEST_GAIN,
     LateralProfile,
-    find_seam,
     lateral_profile,
     multiply_by_field,
-    pieces_of,
-    piecewise_gain,
     places_between,
     smooth_gain,
 )
+from xoctnorm.kernels.seams import find_seam, pieces_of, piecewise_gain
 from xoctnorm.volume import PlanesT, Transfer
 
 SMOOTH, TILED = "smooth", "tiles"
