@@ -104,7 +104,8 @@ def digest_text(total: int) -> str:
 
 def record(steps: Sequence[Mapping[str, Any]], **more: Any) -> str:
     """Write steps, and what else a file has to say, as the JSON attribute."""
-    return json.dumps({"schema_version": SCHEMA_VERSION, "steps": list(steps), **more}, ensure_ascii=False)
+    whole = jsonable({"schema_version": SCHEMA_VERSION, "steps": list(steps), **more})
+    return json.dumps(whole, ensure_ascii=False)
 
 
 def identity(da: xr.DataArray, total: int | None = None) -> dict[str, Any]:

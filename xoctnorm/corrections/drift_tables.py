@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import xarray as xr
@@ -106,6 +106,9 @@ def planes_of(observed: Observed, drift: Drift, reference: str, max_depth_gain: 
     """Spread estimates over all planes and sections, also over those that took no part."""
     n, kept, used = _n_sections(observed), observed.kept, observed.used
     index = observed.section_index
+    guessed = float(np.median(drift.gain_error)) > max(_UNSURE, float(drift.log_gain.std()))
+    if guessed:
+        drift = replace(drift, log_gain=np.zeros(len(kept)), log_jitter=np.zeros(used.sum()))
     log_gain = np.interp(observed.section_position, observed.section_position[kept], drift.log_gain)
     error = np.full(n, np.inf)
     error[kept] = drift.gain_error
@@ -113,6 +116,11 @@ def planes_of(observed: Observed, drift: Drift, reference: str, max_depth_gain: 
     log_jitter[used], jitter_error[used] = drift.log_jitter, drift.jitter_error
     flags, decisions, remarks = _judge(observed, drift, error)
     error = np.where(np.isfinite(error), error, np.nanmax(np.append(drift.gain_error, log_gain.std())))
+    if guessed:
+        remarks.append(
+            f"gains of sections are no better known than they vary (± {np.median(drift.gain_error):.0%}), so gains and "
+            "jitter are left alone: does tissue continue across the cuts, and are sections right?"
+        )
     weight = np.zeros(n)
     weight[kept] = drift.agarose_weight
 
