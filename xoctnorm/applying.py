@@ -102,6 +102,8 @@ def corrected(
     result = result.drop_vars([name for name in outdated if name in result.coords and provenance.is_ours(result[name])])
     if form.attach:
         attached = {name: correction[name].variable.copy() for name in fitted if _fits(correction[name], da)}
+        if "noise_floor" in attached and provenance.without_floor(da.attrs) and "noise_floor" in da.coords:
+            attached["noise_floor"] = da.coords["noise_floor"].variable  # this one was 0, after the one that counts
         if "agarose_mask" in attached:
             rows = correction["section_index"].variable
             attached["agarose_mask"] = along_planes(attached["agarose_mask"], rows, planes.data)
@@ -116,7 +118,7 @@ def described(result: xr.DataArray, da: xr.DataArray, step: dict[str, Any], hist
     if _scales(recorded_corrections(step)):
         attrs["units"] = "1"
     elif "units" in da.attrs:
-        attrs["units"] = da.attrs["units"]
+        attrs["units"] = "1" if step.get("linearized") else da.attrs["units"]
     attrs["history"] = provenance.add_history(history, da.attrs.get("history"))
     attrs[provenance.ATTRIBUTE] = provenance.record([*provenance.steps_of(da.attrs), step])
     result.attrs = attrs

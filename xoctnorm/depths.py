@@ -9,6 +9,9 @@ from xoctnorm.sections import Sections
 
 Numbers = NDArray[np.float64]
 
+_MOST_LENGTHS = 5  # depths may run to so many lengths of the longest section
+_OFF_GRID = 0.25  # planes
+
 
 def depth_of_planes(sections: Sections, given: Numbers | None) -> NDArray[np.int64]:
     """Depth of every plane, from 0: by the coordinate `depth` in any unit, else its place in its section."""
@@ -47,6 +50,32 @@ def coordinate_problems(name: str, values: NDArray[np.generic]) -> list[str]:
         return [
             f"the coordinate {name!r} along z must be finite numbers: correct it, or drop it with "
             f"da.drop_vars({name!r})"
+        ]
+    return []
+
+
+def depth_problems(depth: NDArray[np.int64], sections: Sections, given: Numbers | None) -> list[str]:
+    """What makes depths useless: a range far beyond that of a section, or nothing that sections share."""
+    longest = int(sections.n_planes.max())
+    if depth.max() >= _MOST_LENGTHS * longest + 10:
+        return [
+            f"depth below the cut runs to plane {depth.max()}, the longest section has {longest}: depth starts anew at "
+            "every cut; correct the coordinate 'depth', or first_depth="
+        ]
+    if given is None or len(sections) < 2:
+        return []
+    seen = np.unique(np.stack([depth, sections.index]), axis=1)[0]
+    if np.bincount(seen).max() < 2:
+        return [
+            "the coordinate 'depth' has no depth that two sections share: it has to start anew at every cut; call it "
+            "'position' if it runs on"
+        ]
+    steps = (given - given.min()) / _steps(given, sections)
+    away = float(np.abs(steps - np.rint(steps)).max())
+    if away > _OFF_GRID:
+        return [
+            f"the coordinate 'depth' lies up to {away:.2f} plane spacings beside the planes of other sections: round "
+            "it to the spacing of planes"
         ]
     return []
 

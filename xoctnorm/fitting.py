@@ -108,6 +108,7 @@ def fit(
         notes,
     )
     step["decisions"] = decisions
+    step["linearized"] = bool("intensity_scale" in fitted and (fitted["intensity_scale"] != 0).any())
     step["section"] = {"name": section, "dims": list(plane_dims(da, section)), "explicit": sections.explicit}
     for note in notes:
         warn(note)
@@ -273,7 +274,7 @@ def _labelled(fitted: xr.Dataset, da: xr.DataArray, sections: Sections, step: Ma
     name = step["section"]["name"]
     if sections.explicit and name not in da.dims:
         coords[name] = ("z", labels[sections.index])
-    described = describe(fitted.assign_coords(coords), da.attrs.get("units"))
+    described = describe(fitted.assign_coords(coords), "1" if step["linearized"] else da.attrs.get("units"))
     step = {**step, "correction_digest": provenance.values_digest(described)}
     described.attrs = {
         "history": provenance.history_line(step),

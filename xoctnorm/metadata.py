@@ -58,6 +58,8 @@ _LONG_NAMES = {
     "section_gain_se": ("standard error of the gain of the section", "1"),
     "agarose_weight": ("whether the agarose of the section counts as a reference", "1"),
     "section_flags": ("what is special about the section", "1"),
+    "agarose_chi2": ("reduced chi-square of the level of agarose against tissue", "1"),
+    "model_chi2": ("reduced chi-square of all observations", "1"),
     "zero_level": ("level, after correction, that becomes 0", _INPUT),
     "section_label": ("label of the section", "1"),
     "section_index": ("row of the section in the tables", "1"),

@@ -87,6 +87,11 @@ def is_normalized(attrs: Mapping[Any, Any]) -> bool:
     return any(one["name"] in ("background", "unit_scale") for step in steps_of(attrs) for one in step["corrections"])
 
 
+def without_floor(attrs: Mapping[Any, Any]) -> bool:
+    """Whether the record says that the values are linear intensity, the noise floor taken off."""
+    return any(one["name"] == "tissue_drift" for step in steps_of(attrs) for one in step["corrections"])
+
+
 def values_digest(ds: xr.Dataset) -> str:
     """Digest of all numbers of a correction, by which an edited one is known."""
     words = [

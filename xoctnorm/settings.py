@@ -143,10 +143,9 @@ class Normalization:
                 chosen.append(self.histogram)
         else:
             chosen.append(Linearize(self.intensity))
+            chosen.append(self.tissue_drift)  # the floor first, also before quantiles are matched
             if self.drift == QuantileMatch.name:
                 chosen.append(self.quantile)
-            if self.drift in TISSUE_METHODS or self.flatten_depth:
-                chosen.append(self.tissue_drift)
             chosen.append(self.unit_scale)
         if self.zprofile_sigma != 0:
             chosen.append(ZProfile(self.zprofile_sigma, self.min_tissue_voxels))

@@ -221,7 +221,7 @@ class WholeJob(Part):
             Labels of damaged sections: they are left out of the fit, and their factors follow from their neighbours.
         reference_tissue
             The tissue whose profile is divided out: ``"dark"``, ``"bright"``, or ``"auto"``, the darker one where it
-            is a quarter of the tissue or more.
+            is a tenth of the tissue or more and known well.
         max_depth_gain
             Largest gain by flattening, 1 or more, so that noise is not blown up at the bottom.
         first_depth

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xoctnorm.depths import partial_first_section
+from xoctnorm.depths import depth_problems, partial_first_section
 from xoctnorm.errors import raise_problems
 from xoctnorm.kernels.class_sums import ClassSummer, ClassSums, TileSums
 from xoctnorm.kernels.classes import SectionViews, TissueClasses, classify
@@ -86,16 +86,22 @@ def observe(
             "blend",
             [f"blend={blend}: no plane is left that is not blended; sections have {sections.n_planes.max()} planes"],
         )
+    views, masked_mean = _read_views(volume, used, np.searchsorted(kept, index)[used])
+    means = views.means()
+    empty = ~np.isfinite(means).any(axis=(1, 2, 3))
+    if empty.all():
+        raise_problems("drift", ["no section has data in its planes: nothing can be fitted"])
+    if empty.any():  # such a section is as good as lost
+        used = used & ~np.isin(index, kept[empty])
+        means, kept = means[~empty], kept[~empty]
     row = np.searchsorted(kept, index)[used]
     layout = Layout(row, depth[used], volume.positions[used])
     # The next section continues this one where none is missing between them.
     follows = np.append(np.abs(np.diff(sections.position[kept])) == 1, False)
-    views, masked_mean = _read_views(volume, used, row)
     assert volume.agarose is not None
     factor = coarse_factor(*volume.data.shape[-2:])
     masks = volume.agarose.of_sections()
     agarose = np.stack([coarse_mask(masks[s], factor) for s in kept])
-    means = views.means()
     classes = classify(means, agarose, follows)
     lines = line_sums(means, classes.through) if seams else None
     del means
@@ -130,6 +136,8 @@ def _depths(volume: Volume, first_depth: int | None) -> tuple[NDArray[np.int64],
     depth, first = volume.depths.copy(), volume.sections.index == 0
     if first_depth is not None:
         depth[first] += first_depth - depth[first].min()
+    raise_problems("depth", depth_problems(depth, volume.sections, volume.depth))
+    if first_depth is not None:
         return depth, 0, ()
     partial = 0 if volume.depth is not None else partial_first_section(depth, volume.sections)
     depth[first] += partial

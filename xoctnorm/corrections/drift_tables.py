@@ -20,6 +20,8 @@ Numbers = NDArray[np.float64]
 
 CLASS_NAMES = ("agarose", "dark", "bright")
 _DARK_SHARE = 0.25  # of the tissue: a darker class with less is a corner or a rim
+_LEAST_SHARE = 0.1  # the same where its profile is known well
+_USABLE = 0.02  # standard error of a log profile
 _WANDERS = 0.01  # standard deviation of what profiles of sections have of their own
 _UNSURE = 0.1  # standard error of a log gain beyond which it rests on the neighbours
 
@@ -42,6 +44,10 @@ class PlaneNumbers:
         Depth profile of every class, brightest depth 1, and its relative error, `(class, depth)`.
     flags
         Of every section.
+    agarose_chi2, model_chi2
+        Reduced χ² of agarose against tissue, and of all observations.
+    by_bright_tissue
+        Whether the brighter tissue is the reference for want of darker tissue.
     decisions, remarks
         For the record; for the user.
     """
@@ -58,6 +64,9 @@ class PlaneNumbers:
     profile: Numbers
     profile_error: Numbers
     flags: list[list[str]]
+    agarose_chi2: float = np.nan
+    model_chi2: float = np.nan
+    by_bright_tissue: bool = False
     decisions: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
@@ -75,6 +84,11 @@ class PlaneNumbers:
             "clamped": "the depth gain ends at max_depth_gain" if depth else None,
         }
         notes = list(self.remarks)
+        if depth and self.by_bright_tissue:
+            notes.append(
+                "the brighter tissue is the reference of the depth profile, since hardly any darker tissue keeps its "
+                "class; say reference_tissue= to choose, for instance where volumes are to be compared"
+            )
         for flag, text in said.items():
             having = [label for label, flags in zip(labels, self.flags, strict=True) if flag in flags]
             if having and text is not None:
@@ -106,10 +120,12 @@ def planes_of(observed: Observed, drift: Drift, reference: str, max_depth_gain: 
     """Spread estimates over all planes and sections, also over those that took no part."""
     n, kept, used = _n_sections(observed), observed.kept, observed.used
     index = observed.section_index
-    guessed = float(np.median(drift.gain_error)) > max(_UNSURE, float(drift.log_gain.std()))
+    sure = drift.gain_error <= _UNSURE
+    guessed = sure.sum() <= len(kept) / 2
     if guessed:
         drift = replace(drift, log_gain=np.zeros(len(kept)), log_jitter=np.zeros(used.sum()))
-    log_gain = np.interp(observed.section_position, observed.section_position[kept], drift.log_gain)
+        sure[:] = True
+    log_gain = np.interp(observed.section_position, observed.section_position[kept[sure]], drift.log_gain[sure])
     error = np.full(n, np.inf)
     error[kept] = drift.gain_error
     log_jitter, jitter_error = np.zeros(len(used)), np.full(len(used), float(np.median(drift.jitter_error)))
@@ -118,14 +134,14 @@ def planes_of(observed: Observed, drift: Drift, reference: str, max_depth_gain: 
     error = np.where(np.isfinite(error), error, np.nanmax(np.append(drift.gain_error, log_gain.std())))
     if guessed:
         remarks.append(
-            f"gains of sections are no better known than they vary (± {np.median(drift.gain_error):.0%}), so gains and "
+            f"gains of half of the sections or more are not known (± {np.median(drift.gain_error):.0%}), so gains and "
             "jitter are left alone: does tissue continue across the cuts, and are sections right?"
         )
     weight = np.zeros(n)
     weight[kept] = drift.agarose_weight
 
     profile = np.exp(drift.profile - drift.profile.max(axis=1, keepdims=True))
-    kind, share = _reference(observed, reference)
+    kind, share = _reference(observed, drift, reference)
     decisions.append(
         f"depth profile of the {CLASS_NAMES[kind]}er tissue, {share:.0%} of the tissue that keeps its class"
     )
@@ -150,6 +166,9 @@ def planes_of(observed: Observed, drift: Drift, reference: str, max_depth_gain: 
         profile=profile,
         profile_error=drift.profile_error,
         flags=flags,
+        agarose_chi2=drift.agarose_chi2,
+        model_chi2=drift.chi2,
+        by_bright_tissue=reference == "auto" and kind == BRIGHT and share < 1,
         decisions=decisions,
         remarks=remarks,
     )
@@ -169,6 +188,8 @@ def tables(numbers: PlaneNumbers, observed: Observed, volume: Volume) -> xr.Data
             "depth_profile": (("tissue", "plane_depth"), numbers.profile),
             "depth_profile_se": (("tissue", "plane_depth"), numbers.profile * numbers.profile_error),
             "depth_below_cut": volume.per_plane(observed.depth),
+            "agarose_chi2": ((), np.float32(numbers.agarose_chi2)),
+            "model_chi2": ((), np.float32(numbers.model_chi2)),
         },
         coords={
             "tissue": ("tissue", np.array(CLASS_NAMES)),
@@ -189,12 +210,13 @@ def _everywhere(floor: float | Numbers, observed: Observed) -> float | Numbers:
     return np.interp(np.arange(len(observed.used)), used, floor)
 
 
-def _reference(observed: Observed, wanted: str) -> tuple[int, float]:
+def _reference(observed: Observed, drift: Drift, wanted: str) -> tuple[int, float]:
     """The class whose profile is divided out, and its share of the tissue that keeps its class."""
     counts = [float(observed.sums.count[:, kind].sum()) for kind in (DARK, BRIGHT)]
     shares = np.array(counts) / max(sum(counts), 1)
     if wanted == "auto":
-        kind = DARK if shares[0] >= _DARK_SHARE else BRIGHT
+        known = float(np.median(drift.profile_error[DARK])) <= _USABLE
+        kind = DARK if shares[0] >= (_LEAST_SHARE if known else _DARK_SHARE) else BRIGHT
     else:
         kind = {"dark": DARK, "bright": BRIGHT}[wanted]
         if shares[kind - 1] == 0:
@@ -224,7 +246,7 @@ def _judge(observed: Observed, drift: Drift, error: Numbers) -> tuple[list[list[
     seen = np.isfinite(observed.sums.mean)
     for row, s in enumerate(kept):
         here = observed.layout.section == row
-        if seen[here, 0].any() and drift.agarose_weight[row] == 0:
+        if seen[here, 0].any() and drift.agarose_weight[row] == 0 and drift.agarose_asked:
             flags[s].append("agarose_not_a_reference")
         if not seen[here][:, 1:].any():
             flags[s].append("few_voxels")
@@ -241,9 +263,8 @@ def _judge(observed: Observed, drift: Drift, error: Numbers) -> tuple[list[list[
         for flagged in flags:
             flagged.append("profile_of_its_own")
     decisions = [
-        f"agarose against tissue: steps of {drift.agarose_steps:.1%}, reduced chi2 {drift.agarose_chi2:.2f}, "
-        f"{drift.agarose_excess:.1f} standard errors above the noise floor; it counts in {n_used} of "
-        f"{len(kept)} sections"
+        f"agarose against tissue: {_verdict(drift)}; it counts in {n_used} of {len(kept)} sections",
+        f"tissue that is not flattened: {_residual_slopes(drift, observed)}",
     ]
     if drift.floor_error > 0 and not drift.floor_identified:
         remarks.append(
@@ -256,9 +277,30 @@ def _judge(observed: Observed, drift: Drift, error: Numbers) -> tuple[list[list[
         for flagged in flags:
             flagged.append("floor_unidentified")
     if drift.agarose_rejected:
-        remarks.append(
-            f"agarose is not used as a reference between sections: it steps by {drift.agarose_steps:.1%} against "
-            f"tissue (reduced chi2 {drift.agarose_chi2:.1f}) and lies {drift.agarose_excess:.1f} standard errors above "
-            "the noise floor"
-        )
+        remarks.append(f"agarose is not used as a reference between sections: {_verdict(drift)}")
     return flags, decisions, remarks
+
+
+def _verdict(drift: Drift) -> str:
+    """What speaks for agarose as a reference, or against it."""
+    if not np.isfinite(drift.agarose_chi2):
+        return "too few sections show it"
+    against = f"it steps by {drift.agarose_steps:.1%} against tissue (reduced chi2 {drift.agarose_chi2:.1f})"
+    if drift.agarose_excess == -np.inf:
+        return f"{against} and is darker than the noise floor that was given"
+    if drift.agarose_excess == np.inf:
+        return f"{against}, at the noise floor that was given"
+    return f"{against} and lies {drift.agarose_excess:.1f} standard errors above the noise floor"
+
+
+def _residual_slopes(drift: Drift, observed: Observed) -> str:
+    """How brightness of each class changes per plane against the others, below the first plane."""
+    found = []
+    for kind, other in ((DARK, BRIGHT), (BRIGHT, DARK)):
+        seen = observed.sums.count[:, [kind, other]].sum(axis=0) > 0
+        away = drift.profile[other] - drift.profile[kind]
+        if seen.all() and len(away) > 2:
+            slope = float(np.polyfit(np.arange(1, len(away)), away[1:], 1)[0])
+            flat, left = CLASS_NAMES[kind], CLASS_NAMES[other]
+            found.append(f"with {flat} tissue flat, {left} tissue changes by {slope:+.2%} per plane")
+    return "; ".join(found) if found else "one class only"

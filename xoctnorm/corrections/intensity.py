@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from xoctnorm.corrections.base import Correction
 from xoctnorm.errors import listed, raise_problems
@@ -81,17 +82,18 @@ def _found_scale(volume: Volume) -> tuple[str, str, bool]:
     found = scale_of_slope(slope, error)
     told = f"over agarose the log of the spread rises by {slope:.2f} ± {error:.2f} per log of the mean"
     if found is not None:
-        return found, told, True
+        return found, told, found == "linear"  # decibels without units are worth a look
     if np.isnan(slope):
         return "linear", "units do not tell, and there is too little agarose to judge by", False
     return "linear", f"units do not tell, and {told}, where linear intensity has 1 and decibels have 0", False
 
 
 def _sample(volume: Volume) -> Iterator[tuple[Plane, NDArray[np.bool_]]]:
-    """Some planes, evenly spread, and their agarose."""
+    """Some planes, evenly spread, and their agarose without its rim, where tissue may begin."""
     lead = volume.data.shape[:-2]
     count = int(np.prod(lead))
     for number in np.unique(np.linspace(0, count - 1, min(count, _SAMPLE)).astype(int)):
         plane = volume.data[np.unravel_index(number, lead)]
         assert volume.agarose is not None
-        yield np.asarray(plane.compute().data, np.float32), volume.agarose.of_plane(int(number))
+        inner = ndimage.binary_erosion(volume.agarose.of_plane(int(number)), iterations=3, border_value=1)
+        yield np.asarray(plane.compute().data, np.float32), inner

@@ -55,7 +55,7 @@ class UnitScale(Correction):
         assert volume.agarose is not None
         caps, levels = [], []
         for number, plane in enumerate(volume.planes()):
-            caps.append(percentile(plane, self.percentile_max))
+            caps.append(percentile(plane[plane != 0], self.percentile_max))
             medium = present(plane[volume.agarose.of_plane(number)]) if self.floor == "agarose" else plane[:0, 0]
             levels.append(np.median(medium) if medium.size >= FEWEST_AGAROSE_PIXELS else np.float32(np.nan))
         zero = np.float32(0)

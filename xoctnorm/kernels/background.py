@@ -74,14 +74,14 @@ def clip_to_unit(plane: Plane) -> Plane:
 
 
 def subtract_and_divide(plane: Plane, zero: Number, divisor: Number) -> Plane:
-    """Subtract one level and divide, in place."""
-    plane -= np.float32(zero)
+    """Subtract one level and divide, in place; what is exactly 0 is empty and stays so."""
+    np.subtract(plane, np.float32(zero), out=plane, where=plane != 0)
     plane /= np.float32(divisor)
     return plane
 
 
 def subtract_and_multiply(plane: Plane, floor: Number, *factors: Number) -> Plane:
-    """Subtract the noise floor and multiply by all factors, in place."""
-    plane -= np.float32(floor)
+    """Subtract the noise floor and multiply by all factors, in place; what is exactly 0 is empty and stays so."""
+    np.subtract(plane, np.float32(floor), out=plane, where=plane != 0)
     plane *= np.float32(math.prod(float(factor) for factor in factors))
     return plane

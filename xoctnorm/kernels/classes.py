@@ -124,7 +124,8 @@ def classify(views: Image, agarose: Bool, follows: Bool) -> TissueClasses:
         start[s] = _paint(log, inner[s], agarose[s], dark, bright, contrast)
     kept, through = np.full_like(start, NONE), np.full_like(start, NONE)
     for s, (first, *between, last) in enumerate(views):
-        end = start[s + 1] if follows[s] else _last(first, last, start[s], inner[s], agarose[s], contrast, sigma)
+        goes_on = follows[s] and (start[s + 1] > AGAROSE).any()
+        end = start[s + 1] if goes_on else _last(first, last, start[s], inner[s], agarose[s], contrast, sigma)
         keeps = np.where(start[s] == end, start[s], NONE).astype(np.int8)
         changed = [_changed(_smooth_log(view, sigma), start[s], keeps) for view in between]
         kept[s] = np.where(np.logical_or.reduce(changed[: VIEWS // 2]), NONE, start[s])

@@ -19,6 +19,7 @@ _MOST_SECTIONS_FOR_JACKKNIFE = 40
 _AGAROSE_CHI2 = 4.0  # beyond this agarose is no reference
 _AGAROSE_STEPS = 0.03  # nor where it steps by more than this
 _AGAROSE_EXCESS = 3.0  # standard errors over the floor that agarose must have
+_FEWEST_TIED = 3  # sections with agarose: two agree at some floor, whatever they are
 _STANDS_OUT = 4.0  # standard deviations: such a section's agarose is left out
 _WILD = 0.3  # jitter, while odd planes are looked for
 _ODD = 6.0  # robust standard deviations
@@ -60,6 +61,8 @@ class Drift:
         Standard errors by which agarose is above the floor.
     floor_identified
         Whether the standard error of the floor is below a fifth of the signal of agarose.
+    agarose_asked
+        Whether the method takes gains from agarose.
     agarose_rejected
         Whether there is agarose that is not used in any section, though it would be needed.
     """
@@ -80,6 +83,7 @@ class Drift:
     chi2: float
     floor_identified: bool
     agarose_rejected: bool
+    agarose_asked: bool
 
 
 def estimate(
@@ -90,7 +94,7 @@ def estimate(
     n = planes.n_sections
     has = np.isfinite(_agarose_means(sums, planes))
     nothing = np.zeros(n, bool)
-    tied = has if has.sum() >= 2 else nothing
+    tied = has if has.sum() >= _FEWEST_TIED else nothing
     floor, error = _floor(model, spreads, tied, noise_floor)
     model = replace(model, odd=_odd_planes(model, spreads, floor))
     if tied.any():
@@ -103,7 +107,7 @@ def estimate(
     if tied.any():
         chi2, steps = _against_tissue(model.solve(floor, spreads, nothing), tied)
         level = np.nanmedian(_agarose_means(sums, planes, floor))
-        excess = float(level / error) if error > 0 else np.inf
+        excess = float(level / error) if error > 0 else np.copysign(np.inf, level)
         if chi2 > _AGAROSE_CHI2 or spreads.agarose > _AGAROSE_STEPS or excess < _AGAROSE_EXCESS or level <= 0:
             tied = nothing
             floor, error = _floor(model, Spreads(), tied, noise_floor)
@@ -157,6 +161,7 @@ def _drift(
         agarose_excess=agarose[2],
         chi2=found.chi2,
         floor_identified=bool(error <= 0.2 * agarose_level),
+        agarose_asked=method != "continuity",
         agarose_rejected=bool(np.isfinite(agarose[0]) and not tied.any() and method != "continuity"),
     )
 

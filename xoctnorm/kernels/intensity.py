@@ -14,17 +14,18 @@ SCALES = ("linear", "amplitude", "db")
 
 _TILES = 8  # along y and x
 _FEWEST = 50  # pixels of agarose in a tile
+_TRIMMED = (0.05, 0.95)  # of a tile: beyond may be tissue at the rim
 _SURE = 0.25  # standard error of the slope beyond which nothing is told
 _DB_BELOW, _LINEAR_ABOVE = 0.3, 0.6  # the slope is 0 in decibels, and 1 on linear intensity and amplitude
 
 
 def linearize(plane: Plane, code: int) -> Plane:
-    """Linear intensity of a plane, in place, from the scale with this index in `SCALES`."""
+    """Linear intensity of a plane, in place, from the scale with this index in `SCALES`; 0 is empty and stays."""
     if SCALES[int(code)] == "amplitude":
         return np.multiply(plane, plane, out=plane)
     if SCALES[int(code)] == "db":
         plane *= np.float32(np.log(10) / 10)
-        return np.exp(plane, out=plane)
+        return np.exp(plane, out=plane, where=plane != 0)
     return plane
 
 
@@ -44,7 +45,8 @@ def spread_slope(planes: Iterable[tuple[Plane, NDArray[np.bool_]]]) -> tuple[flo
                 values = values[np.isfinite(values) & (values != 0)].astype(np.float64)
                 if values.size >= _FEWEST:
                     means.append(values.mean())
-                    spreads.append(1.4826 * np.median(np.abs(values - np.median(values))))
+                    # Not by a median: that of few integer values stays the same while the spread grows.
+                    spreads.append(np.clip(values, *np.quantile(values, _TRIMMED)).std())
     mean, spread = np.array(means), np.array(spreads)
     if mean.size < 8:
         return np.nan, np.nan
