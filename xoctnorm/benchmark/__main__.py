@@ -31,7 +31,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not phantoms:
         sys.exit("nothing to run")
 
-    rows: list[Row] = []
+    rows: list[Row] = [
+        row for file in args.read for row in pd.read_csv(file, keep_default_na=False, na_values=[""]).to_dict("records")
+    ]
     start = time.perf_counter()
     for done, found in enumerate(measured(phantoms, args.methods, quick=args.quick, jobs=args.jobs), 1):
         rows += found
@@ -73,6 +75,9 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=at_least_one, default=20, metavar="N", help="phantoms per family (default 20)")
     parser.add_argument(
         "--first-seed", type=int, default=FIRST_SEED, metavar="N", help=f"default {FIRST_SEED}; not those of tuning"
+    )
+    parser.add_argument(
+        "--read", type=Path, nargs="+", default=[], metavar="FILE", help="also take what --output wrote"
     )
     parser.add_argument("--quick", action="store_true", help="two seeds and small planes, to see that it runs")
     parser.add_argument("--jobs", type=at_least_one, default=1, metavar="N", help="processes (default 1)")

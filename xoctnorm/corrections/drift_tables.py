@@ -133,6 +133,7 @@ def planes_of(observed: Observed, drift: Drift, reference: str, max_depth_gain: 
     flags, decisions, remarks = _judge(observed, drift, error)
     error = np.where(np.isfinite(error), error, np.nanmax(np.append(drift.gain_error, log_gain.std())))
     if guessed:
+        flags = [["left_alone" if flag == "bridged" else flag for flag in some] for some in flags]
         remarks.append(
             f"gains of half of the sections or more are not known (± {np.median(drift.gain_error):.0%}), so gains and "
             "jitter are left alone: does tissue continue across the cuts, and are sections right?"
