@@ -223,7 +223,7 @@ class SingleSteps(Part):
         ----------
         agarose_mask
             What is left out of the quantiles besides 0 and NaN: a mask or the name of a method, as in `normalize`.
-            None takes the mask that is attached, else finds one per section with ``"auto"``.
+            None takes the mask that is attached, else finds one per section with ``"border"``.
         strength
             0 to 1, the share of its way that an intensity goes: 0 leaves the volume alone, 1 maps fully.
         max_slope

@@ -31,9 +31,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not phantoms:
         sys.exit("nothing to run")
 
-    rows: list[Row] = [
-        row for file in args.read for row in pd.read_csv(file, keep_default_na=False, na_values=[""]).to_dict("records")
-    ]
+    rows: list[Row] = [row for file in args.read for row in pd.read_csv(file).fillna({"error": ""}).to_dict("records")]
     start = time.perf_counter()
     for done, found in enumerate(measured(phantoms, args.methods, quick=args.quick, jobs=args.jobs), 1):
         rows += found
