@@ -81,11 +81,6 @@ def observe(
     excluded = np.array([str(label) in {str(out) for out in exclude} for label in sections.labels])
     used = ~excluded[index] & (weight == 1)
     kept = np.unique(index[used])
-    if not kept.size:
-        raise_problems(
-            "blend",
-            [f"blend={blend}: no plane is left that is not blended; sections have {sections.n_planes.max()} planes"],
-        )
     views, masked_mean = _read_views(volume, used, np.searchsorted(kept, index)[used])
     means = views.means()
     empty = ~np.isfinite(means).any(axis=(1, 2, 3))
