@@ -339,3 +339,14 @@ def test_a_family_that_cannot_be_made_is_named(capsys, monkeypatch):
 def test_the_package_does_not_import_its_benchmark():
     code = "import sys, xoctnorm; assert not [name for name in sys.modules if name.startswith('xoctnorm.benchmark')]"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_was_written_can_be_taken_up_again(tmp_path, capsys):
+    one, both = tmp_path / "one.csv", tmp_path / "both.csv"
+    main(["--quick", "--families", "plain", "--methods", "nothing", "truth", "--output", str(one)])
+    main(["--quick", "--families", "plain", "--methods", "scale-10", "--read", str(one), "--output", str(both)])
+    capsys.readouterr()
+    first, second = pd.read_csv(one), pd.read_csv(both)
+    assert second["method"].tolist() == [*first["method"], "scale-10", "scale-10"]
+    np.testing.assert_allclose(second["between"][: len(first)], first["between"], rtol=1e-5)
+    assert (second["worse"].fillna("")[len(first) :].str.contains("ratio")).all()

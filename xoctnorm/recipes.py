@@ -13,7 +13,7 @@ import xarray as xr
 from xoctnorm import provenance
 from xoctnorm.agarose import SECTIONS, along_planes, labelled_agarose
 from xoctnorm.applying import Form, already_normalized, corrected, described
-from xoctnorm.checks import dims_problems, same_coordinate, volume_problems
+from xoctnorm.checks import dims_problems, volume_problems
 from xoctnorm.corrections import (
     METHODS,
     BorderMask,
@@ -26,10 +26,10 @@ from xoctnorm.corrections import (
     QuantileMatch,
     ZProfile,
 )
-from xoctnorm.corrections.tissue_drift import AUTO, FROM_MASK
 from xoctnorm.corrections.tissue_drift import METHODS as TISSUE_METHODS
 from xoctnorm.errors import collecting, listed, raise_problems
 from xoctnorm.fitting import Call, Mask, fit, labelled_mask
+from xoctnorm.floors import going_on, without_noise_mask
 from xoctnorm.kernels.digest import digest
 from xoctnorm.sections import find_sections, plane_dims, section_labels, sections_table
 from xoctnorm.settings import Normalization
@@ -44,7 +44,7 @@ def fit_normalization(
     settings, noise_mask = without_noise_mask(da, settings)
     goes_on: list[str] = []
     if not settings.by_reference:
-        settings, noise_mask, goes_on = _going_on(da, settings, noise_mask)
+        settings, noise_mask, goes_on = going_on(da, settings, noise_mask)
     parameters = {"agarose_mask": _named(agarose_mask), **asdict(settings)}
     if noise_mask is not None:
         parameters["noise_floor"] = _named(noise_mask)
@@ -122,55 +122,6 @@ def flatten_depth(
     return _tissue_step(da, settings, agarose_mask, noise_mask, form, "flatten_depth", settings.problems(), [])
 
 
-def without_noise_mask(da: xr.DataArray, settings: Normalization) -> tuple[Normalization, Mask | None]:
-    """Settings that can be recorded, and the voxels without signal, where `noise_floor` marks some."""
-    value: Any = settings.noise_floor
-    if isinstance(value, xr.DataArray | np.ndarray) and value.dtype == bool and value.ndim > 1:
-        return replace(settings, noise_floor=FROM_MASK), value
-    if isinstance(value, np.generic | xr.DataArray) and value.ndim == 0:
-        return replace(settings, noise_floor=value.item()), None
-    if isinstance(value, xr.DataArray):
-        return replace(settings, noise_floor=_floor_of_planes(da, value, settings.section)), None
-    return settings, None
-
-
-def _floor_of_planes(da: xr.DataArray, floor: xr.DataArray, section: str) -> tuple[float, ...]:
-    """Noise floors with labels, one for every plane, in plane order."""
-    dims = plane_dims(da, section)
-    if floor.dims in (("depth",), ("plane_depth",)):
-        return tuple(floor.to_numpy().tolist())
-    if set(floor.dims) != set(dims):
-        raise_problems(
-            "noise_floor",
-            [
-                f"noise_floor has dims {floor.dims}: one number, or one for every plane with dims {dims}, is needed; "
-                "floors of depths have the dim 'depth', or are a plain list"
-            ],
-        )
-    other = [
-        str(dim)
-        for dim in dims
-        if dim in floor.coords and dim in da.coords and not same_coordinate(floor.coords[dim], da.coords[dim])
-    ]
-    if other:
-        raise_problems(
-            "noise_floor", [f"noise_floor has another {listed(other)} coordinate than the volume: align them"]
-        )
-    return tuple(floor.transpose(*dims).to_numpy().reshape(-1).tolist())
-
-
-def _going_on(
-    da: xr.DataArray, settings: Normalization, noise_mask: Mask | None
-) -> tuple[Normalization, Mask | None, list[str]]:
-    """Settings for a volume that an earlier step brought to linear intensity and took the noise floor off."""
-    if not provenance.without_floor(da.attrs):
-        return settings, noise_mask, []
-    given = [name for name in ("noise_floor", "intensity") if getattr(settings, name) != AUTO]
-    why = "an earlier step took the noise floor off, on linear intensity"
-    notes = [f"{listed(given)} has no effect: {why}"] if given else []
-    return replace(settings, noise_floor=0.0, intensity="linear"), None, notes
-
-
 def _tissue_step(
     da: xr.DataArray,
     settings: Normalization,
@@ -182,7 +133,7 @@ def _tissue_step(
     notes: Sequence[str],
 ) -> xr.DataArray:
     """Fit by the model of tissue and apply, without scaling to 0…1."""
-    settings, noise_mask, goes_on = _going_on(da, settings, noise_mask)
+    settings, noise_mask, goes_on = going_on(da, settings, noise_mask)
     notes = [*notes, *goes_on]
     attached = attached_agarose(da) if agarose_mask is None else None
     if attached is not None and bool(attached.any()):

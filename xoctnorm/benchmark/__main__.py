@@ -13,7 +13,7 @@ import pandas as pd
 from xoctnorm.benchmark.families import FAMILIES
 from xoctnorm.benchmark.methods import METHODS
 from xoctnorm.benchmark.runs import Row, measure_phantom
-from xoctnorm.benchmark.tables import complete, report
+from xoctnorm.benchmark.tables import complete, report, rows_of
 
 FIRST_SEED = 200  # methods were tuned on seeds below
 
@@ -31,7 +31,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not phantoms:
         sys.exit("nothing to run")
 
-    rows: list[Row] = [row for file in args.read for row in pd.read_csv(file).fillna({"error": ""}).to_dict("records")]
+    rows: list[Row] = []
+    for file in args.read:
+        rows += rows_of(pd.read_csv(file, converters={"error": str}))
     start = time.perf_counter()
     for done, found in enumerate(measured(phantoms, args.methods, quick=args.quick, jobs=args.jobs), 1):
         rows += found
