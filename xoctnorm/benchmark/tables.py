@@ -86,6 +86,10 @@ def rows_of(rows: pd.DataFrame) -> list[dict[str, Any]]:
 
 def report(rows: pd.DataFrame, *, skipped: dict[str, str]) -> str:
     """All tables, with what was run and what could not be."""
+    # In the order of the lists, also where results of several runs are put together.
+    families, methods = list(FAMILIES), list(METHODS)
+    order = [(families.index(f), methods.index(m)) for f, m in zip(rows["family"], rows["method"], strict=True)]
+    rows = rows.iloc[sorted(range(len(rows)), key=order.__getitem__)]
     seeds = rows["seed"].unique()
     parts = [
         f"xoctnorm {xoctnorm.__version__}, Python {platform.python_version()}, NumPy {np.__version__}. "
