@@ -345,8 +345,9 @@ def test_what_was_written_can_be_taken_up_again(tmp_path, capsys):
     one, both = tmp_path / "one.csv", tmp_path / "both.csv"
     main(["--quick", "--families", "plain", "--methods", "nothing", "truth", "--output", str(one)])
     main(["--quick", "--families", "plain", "--methods", "scale-10", "--read", str(one), "--output", str(both)])
-    capsys.readouterr()
+    assert "failed" not in capsys.readouterr().out
     first, second = pd.read_csv(one), pd.read_csv(both)
+    assert second["error"].isna().all()
     assert second["method"].tolist() == [*first["method"], "scale-10", "scale-10"]
     np.testing.assert_allclose(second["between"][: len(first)], first["between"], rtol=1e-5)
     assert (second["worse"].fillna("")[len(first) :].str.contains("ratio")).all()

@@ -33,7 +33,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     rows: list[Row] = []
     for file in args.read:
-        rows += rows_of(pd.read_csv(file, converters={"error": str}))
+        # An empty message is read as NaN.
+        rows += [row | {"error": str(row["error"]).replace("nan", "")} for row in rows_of(pd.read_csv(file))]
     start = time.perf_counter()
     for done, found in enumerate(measured(phantoms, args.methods, quick=args.quick, jobs=args.jobs), 1):
         rows += found

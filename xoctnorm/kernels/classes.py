@@ -117,7 +117,7 @@ def classify(views: Image, agarose: Bool, follows: Bool) -> TissueClasses:
     logs = np.stack([_smooth_log(image, sigma) for image in views[:, 0]])
     rim = 1 + int(sigma > 1.2)
     inner = np.stack([~ndimage.binary_dilation(mask, _SQUARE, iterations=rim) for mask in agarose]) & np.isfinite(logs)
-    for s in np.flatnonzero(~agarose.any(axis=(1, 2))):
+    for s in np.flatnonzero(~agarose.any(axis=(1, 2))).tolist():
         # What is agarose on both sides is hardly tissue here: rather its brightness hid it.
         inner[s] &= ~(agarose[max(s - 1, 0)] & agarose[min(s + 1, len(agarose) - 1)])
     levels, contrast = _levels(logs, inner)
