@@ -75,7 +75,8 @@ def test_record_of_a_fit_and_its_application():
     assert fitted["method"] == "fit"
     assert fitted["parameters"] == {
         "agarose_mask": None, "percentile_max": 99.9, "smoothing_sigma": 1.0, "divisor_percentile": 100.0,
-        "drift": "histogram", "flatten_depth": False, "lateral": None, "noise_floor": "auto", "intensity": "auto", "exclude": [],
+        "drift": "histogram", "flatten_depth": False, "lateral": None,
+        "noise_floor": "auto", "intensity": "auto", "exclude": [],
         "reference_tissue": "auto", "max_depth_gain": 4.0, "first_depth": None, "blend": 0, "floor": None,
         "smooth_sigma": 10.0, "percentile": 80.0, "min_scale": 0.5, "max_scale": 2.0,
         "n_bins": 256, "tissue_threshold": 0.0, "max_slope": 2.0, "strength": 1.0, "zprofile_sigma": 1.5,
