@@ -126,14 +126,20 @@ def method_table(rows: pd.DataFrame) -> str:
     lines = []
     for method, of_method in rows.groupby("method", sort=False):
         cells = [spread(of_method[name]) for name in columns]
-        time = of_method["seconds"].median()
-        cost = of_method["ns_per_voxel"].median()
+        time = median(of_method["seconds"])
+        cost = median(of_method["ns_per_voxel"])
         # What is no method of the package took no time.
         times = ["–", "–"] if not time > 0 else [f"{time:.2f}", f"{cost:.0f}"]
         failed = int((of_method["error"] != "").sum())
         name = METHODS[str(method)].title + (f" (failed on {failed} of {len(of_method)})" if failed else "")
         lines.append([name, *cells, *times])
     return markdown(["method", *columns.values(), "s", "ns/voxel"], lines)
+
+
+def median(values: pd.Series) -> float:
+    """Median of what is known; NaN of nothing."""
+    known = values.dropna()
+    return float(known.median()) if len(known) else float("nan")
 
 
 def family_table(rows: pd.DataFrame) -> str:
@@ -185,7 +191,7 @@ def matrix(rows: pd.DataFrame, measure: str) -> str:
     """Median of one measure, families by methods."""
 
     def cell(here: pd.DataFrame) -> str:
-        return percent(float(here[measure].median()))
+        return percent(median(here[measure]))
 
     return _by_method(rows, list(rows["method"].unique()), cell)
 
