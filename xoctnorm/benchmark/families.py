@@ -83,13 +83,15 @@ _ALL = (
     Family("drift-none", "sections have equal gain", {"section_gain": 0.0}, tuned=True),
     Family("drift-40", "gain 40 %", {"section_gain": 0.4}),
     Family("decay-weak", "decay 2 % per plane", {"decay": 0.02}),
-    Family("decay-strong", "decay 10 % per plane in grey, 15 % in white matter", {"decay": (0.1, 0.15)}),
+    Family("decay-strong", "decay 10 % per plane in grey, 15 % in white matter", {"decay": (0.1, 0.15)}, tuned=True),
     Family("floor-none", "no noise floor", {"noise_floor": 0.0}),
     Family("floor-high", "noise floor 0.05, nearly as bright as agarose", {"noise_floor": 0.05}),
     Family("one-look", "fully developed speckle", {"looks": 1.0}, "hard", tuned=True),
-    Family("agarose-dark", "agarose 0.03", {"agarose": 0.03}),
+    Family("agarose-dark", "agarose 0.03", {"agarose": 0.03}, tuned=True),
     Family("agarose-bright", "agarose 0.12", {"agarose": 0.12}, tuned=True),
-    Family("agarose-in-noise", "agarose 0.01, noise floor 0.05", {"agarose": 0.01, "noise_floor": 0.05}, "hard"),
+    Family(
+        "agarose-in-noise", "agarose 0.01, noise floor 0.05", {"agarose": 0.01, "noise_floor": 0.05}, "hard", tuned=True
+    ),
     Family("agarose-brightest", "agarose 0.5, brighter than white matter", {"agarose": 0.5}, "beyond", tuned=True),
     Family(
         "agarose-steps",
@@ -97,8 +99,13 @@ _ALL = (
         {"agarose_steps": 0.2},
         tuned=True,
     ),
-    Family("agarose-absent", "two sections without agarose", {"no_agarose_sections": (3, 8)}),
-    Family("response", "confocal response: focus 5, Rayleigh range 6 planes", {"focus": 5.0, "rayleigh_range": 6.0}),
+    Family("agarose-absent", "two sections without agarose", {"no_agarose_sections": (3, 8)}, tuned=True),
+    Family(
+        "response",
+        "confocal response: focus 5, Rayleigh range 6 planes",
+        {"focus": 5.0, "rayleigh_range": 6.0},
+        tuned=True,
+    ),
     Family(
         "focus-wanders",
         "confocal response whose focus moves by half a plane from section to section",
@@ -106,7 +113,7 @@ _ALL = (
         "beyond",
         tuned=True,
     ),
-    Family("margin", "empty margin of 8 pixels", {"margin": 8}),
+    Family("margin", "empty margin of 8 pixels", {"margin": 8}, tuned=True),
     Family("cropped", "the brain is cut off by the left edge of the field", anatomy=anatomies.cropped_brain),
     Family(
         "real-anatomy",
@@ -115,9 +122,9 @@ _ALL = (
         needs="nilearn",
         tuned=True,
     ),
-    Family("lesions", "six bright or dark lesions", {"lesions": 6}),
-    Family("specular", "specular spots in four planes", {"specular_planes": (0, 37, 38, 90)}),
-    Family("bubbles", "bubbles in four planes", {"bubble_planes": (0, 37, 38, 90)}),
+    Family("lesions", "six bright or dark lesions", {"lesions": 6}, tuned=True),
+    Family("specular", "specular spots in four planes", {"specular_planes": (0, 37, 38, 90)}, tuned=True),
+    Family("bubbles", "bubbles in four planes", {"bubble_planes": (0, 37, 38, 90)}, tuned=True),
     Family("torn", "two torn sections", {"torn_sections": (4, 9)}, tuned=True),
     Family("missing", "two lost sections", {"missing_sections": (3, 7)}, tuned=True),
     Family(
@@ -127,8 +134,8 @@ _ALL = (
         "beyond",
         tuned=True,
     ),
-    Family("tiles", "the right half of the field at 0.8", {"tile_gain": (1.0, 0.8)}),
-    Family("tilt", "cuts tilted by 3 planes along y and 2 along x", {"tilt": (3.0, 2.0)}),
+    Family("tiles", "the right half of the field at 0.8", {"tile_gain": (1.0, 0.8)}, tuned=True),
+    Family("tilt", "cuts tilted by 3 planes along y and 2 along x", {"tilt": (3.0, 2.0)}, tuned=True),
     Family(
         "overlap",
         "sections overlap by 3 planes, 2 of them blended",
@@ -140,7 +147,7 @@ _ALL = (
     Family("one-plane", "40 sections of one plane", {"n_sections": 40, "planes_per_section": 1}, tuned=True),
     Family("uneven", "sections of 6 to 14 planes", {"planes_per_section": _UNEVEN}, tuned=True),
     Family("amplitude", "the volume holds amplitudes", {"intensity": "amplitude"}, tuned=True),
-    Family("db", "the volume is in decibels", {"intensity": "db"}),
+    Family("db", "the volume is in decibels", {"intensity": "db"}, tuned=True),
 )
 
 FAMILIES = {family.name: family for family in _ALL}
