@@ -33,8 +33,8 @@ class Observed:
         Whether a plane of the volume is used.
     kept
         Sections of the volume that are used.
-    depth, section_index
-        Of all planes.
+    depth, section_index, position
+        Of all planes; the position is through the tissue, in planes.
     section_position
         Of all sections, in sections.
     blend_weight
@@ -45,6 +45,8 @@ class Observed:
         Mean linear intensity over the voxels without signal that the user marked; NaN without a mask.
     tiles
         Sums of the planes over tiles.
+    blend_sums
+        Of all planes of the sections that are used, blended ones among them; None where no plane is blended.
     lines
         Sums at the ends of sections over rows and columns of pixels, where seams are looked for.
     """
@@ -56,12 +58,14 @@ class Observed:
     kept: NDArray[np.int64]
     depth: NDArray[np.int64]
     section_index: NDArray[np.int64]
+    position: NDArray[np.float64]
     section_position: NDArray[np.int64]
     blend_weight: NDArray[np.float64]
     partial: int
     masked_mean: float
     notes: tuple[str, ...]
     tiles: TileSums
+    blend_sums: ClassSums | None = None
     lines: LineSums | None = None
 
 
@@ -100,10 +104,17 @@ def observe(
     classes = classify(means, agarose, follows)
     lines = line_sums(means, classes.through) if seams else None
     del means
+    seen = np.isin(index, kept)
     summer = ClassSummer(classes, row)
-    for plane, use in zip(volume.planes(), used, strict=True):
-        if use:
-            summer.add(coarse_plane(plane, factor))
+    # Blended planes tell nothing of the sections, which tell what blended planes should be like.
+    with_blends = ClassSummer(classes, np.searchsorted(kept, index)[seen]) if (seen & ~used).any() else None
+    for plane, see, use in zip(volume.planes(), seen, used, strict=True):
+        if see:
+            coarse = coarse_plane(plane, factor)
+            if use:
+                summer.add(coarse)
+            if with_blends is not None:
+                with_blends.add(coarse)
     return Observed(
         summer.sums(),
         layout,
@@ -112,12 +123,14 @@ def observe(
         kept,
         depth,
         index,
+        volume.positions,
         _rising(sections.position),
         weight,
         partial,
         masked_mean,
         notes,
         summer.tiles(),
+        None if with_blends is None else with_blends.sums(),
         lines,
     )
 

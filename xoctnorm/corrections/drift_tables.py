@@ -10,6 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xoctnorm.agarose import SECTIONS
+from xoctnorm.corrections.blends import blended_gain, blended_jitter
 from xoctnorm.corrections.drift_reads import Observed
 from xoctnorm.errors import listed
 from xoctnorm.kernels.classes import BRIGHT, DARK
@@ -128,8 +129,7 @@ def planes_of(observed: Observed, drift: Drift, reference: str, max_depth_gain: 
     log_gain = np.interp(observed.section_position, observed.section_position[kept[sure]], drift.log_gain[sure])
     error = np.full(n, np.inf)
     error[kept] = drift.gain_error
-    log_jitter, jitter_error = np.zeros(len(used)), np.full(len(used), float(np.median(drift.jitter_error)))
-    log_jitter[used], jitter_error[used] = drift.log_jitter, drift.jitter_error
+    log_jitter, jitter_error = _jitter_everywhere(observed, drift, log_gain, guessed)
     flags, decisions, remarks = _judge(observed, drift, error)
     error = np.where(np.isfinite(error), error, np.nanmax(np.append(drift.gain_error, log_gain.std())))
     if guessed:
@@ -146,7 +146,7 @@ def planes_of(observed: Observed, drift: Drift, reference: str, max_depth_gain: 
     decisions.append(
         f"depth profile of the {CLASS_NAMES[kind]}er tissue, {share:.0%} of the tissue that keeps its class"
     )
-    blended, response = _blended(observed, log_gain, profile[kind])
+    blended, response = blended_gain(observed, log_gain, profile[kind])
     depth_gain = np.ones(len(used))
     if profile.shape[1] > 1:
         depth_gain = 1 / response
@@ -203,6 +203,19 @@ def _n_sections(observed: Observed) -> int:
     return len(observed.section_position)
 
 
+def _jitter_everywhere(observed: Observed, drift: Drift, log_gain: Numbers, guessed: bool) -> tuple[Numbers, Numbers]:
+    """Jitter of all planes and its error: 0, and as large as jitter is, where nothing tells it."""
+    used = observed.used
+    unknown = float(np.hypot(np.median(drift.jitter_error), np.std(drift.log_jitter)))
+    log_jitter, error = np.zeros(len(used)), np.full(len(used), unknown)
+    log_jitter[used], error[used] = drift.log_jitter, drift.jitter_error
+    if not guessed:  # else jitter is left alone
+        floor = np.broadcast_to(_everywhere(drift.noise_floor, observed), len(used))
+        log_jitter, of_blends = blended_jitter(observed, drift, log_gain, log_jitter, floor)
+        error = np.where(np.isfinite(of_blends), of_blends, error)
+    return log_jitter, error
+
+
 def _everywhere(floor: float | Numbers, observed: Observed) -> float | Numbers:
     """A floor of the planes that were used, for all planes: that of the nearest one that was used."""
     if np.ndim(floor) == 0:
@@ -223,19 +236,6 @@ def _reference(observed: Observed, drift: Drift, wanted: str) -> tuple[int, floa
         if shares[kind - 1] == 0:
             kind = BRIGHT if kind == DARK else DARK
     return kind, float(shares[kind - 1])
-
-
-def _blended(observed: Observed, log_gain: Numbers, profile: Numbers) -> tuple[Numbers, Numbers]:
-    """Log gain of every plane, and response to its depth, where planes blend two sections."""
-    index, weight, depth = observed.section_index, observed.blend_weight, observed.depth
-    gain, before = np.exp(log_gain[index]), np.exp(log_gain[np.maximum(index - 1, 0)])
-    both = weight * gain + (1 - weight) * before
-    # The section before shows the same position that much deeper.
-    deepest = np.array([depth[index == s].max() for s in range(_n_sections(observed))])
-    number = depth - np.array([depth[index == s].min() for s in range(_n_sections(observed))])[index]
-    deeper = np.minimum(deepest[np.maximum(index - 1, 0)] + 1 + number, len(profile) - 1)
-    response = (weight * gain * profile[depth] + (1 - weight) * before * profile[deeper]) / both
-    return np.log(both), response
 
 
 def _judge(observed: Observed, drift: Drift, error: Numbers) -> tuple[list[list[str]], list[str], list[str]]:
