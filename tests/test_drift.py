@@ -226,6 +226,17 @@ def test_the_first_section_may_be_the_lower_part_of_one():
     assert between(truth, wrong) > 0.02
 
 
+@pytest.mark.parametrize("seed", [0, 1, 3])
+def test_a_floor_that_is_not_told_from_0_is_not_subtracted(seed):
+    """A little of it would be subtracted as often as not, and ratios of tissue be off by that."""
+    correction = phantom(seed, noise_floor=0.0).volume.octnorm.fit()
+    assert float(correction.noise_floor) == 0
+    assert float(correction.noise_floor_se) > 0
+    assert "is small and not told from 0, so none is subtracted" in str(correction.attrs)
+    floor = float(phantom(seed).volume.octnorm.fit().noise_floor)
+    assert floor == pytest.approx(0.01, abs=0.003)
+
+
 def test_blended_planes_get_the_blended_gain():
     truth = phantom(overlap=1, blend=1, plane_jitter=0.0)
     correction = truth.volume.octnorm.fit(blend=1, flatten_depth=True)

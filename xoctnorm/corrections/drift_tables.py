@@ -267,6 +267,11 @@ def _judge(observed: Observed, drift: Drift, error: Numbers) -> tuple[list[list[
         f"agarose against tissue: {_verdict(drift)}; it counts in {n_used} of {len(kept)} sections",
         f"tissue that is not flattened: {_residual_slopes(drift, observed)}",
     ]
+    if drift.floor_found > np.max(drift.noise_floor):
+        decisions.append(
+            f"noise floor: {drift.floor_found:.2g} ± {drift.floor_error:.2g} is small and not told from 0, so none is "
+            "subtracted"
+        )
     if drift.floor_error > 0 and not drift.floor_identified:
         remarks.append(
             f"the noise floor is {np.mean(drift.noise_floor):.4g} ± {drift.floor_error:.2g}, which is not known well "

@@ -21,6 +21,8 @@ _AGAROSE_STEPS = 0.03  # nor where it steps by more than this
 _AGAROSE_EXCESS = 3.0  # standard errors over the floor that agarose must have
 _FEWEST_TIED = 3  # sections with agarose: two agree at some floor, whatever they are
 _STANDS_OUT = 4.0  # standard deviations: such a section's agarose is left out
+_TOLD_FROM_0 = 2.0  # standard errors that a small floor must have, or it is taken as 0
+_SMALL_FLOOR = 0.1  # of the signal of agarose: a larger floor that is not known is not likely 0
 _WILD = 0.3  # jitter, while odd planes are looked for
 _ODD = 6.0  # robust standard deviations
 _LEAST_ODD = 0.15
@@ -50,7 +52,9 @@ class Drift:
     profile, profile_error
         Log depth profile of agarose, darker and brighter tissue, `(class, depth)`, mean 0.
     noise_floor, floor_error
-        Per plane where it was given so.
+        Per plane where it was given so. A small one that is not told from 0 is 0.
+    floor_found
+        What it was found to be before that; NaN where it was given, or nothing tells it.
     agarose_weight
         For every section, 1 where its agarose counts, 0 where it does not.
     agarose_chi2, chi2
@@ -76,6 +80,7 @@ class Drift:
     profile_error: Series
     noise_floor: float | Series
     floor_error: float
+    floor_found: float
     agarose_weight: Series
     agarose_chi2: float
     agarose_steps: float
@@ -114,7 +119,8 @@ def estimate(
             spreads = _fitted_spreads(model, Spreads(), floor, tied)
     if tied.any() and noise_floor is None and n <= _MOST_SECTIONS_FOR_JACKKNIFE:
         error = max(error, jackknife_error(model, spreads, tied, float(np.mean(floor)), error))
-    return _drift(model, spreads, tied, floor, error, method, (chi2, steps, excess))
+    drift = _drift(model, spreads, tied, _told_from_0(model, floor, error), error, method, (chi2, steps, excess))
+    return replace(drift, floor_found=float(floor)) if noise_floor is None and has.any() else drift
 
 
 def _drift(
@@ -155,6 +161,7 @@ def _drift(
         profile_error=np.sqrt(np.maximum(profile_own, 0) * grow + profile_by_floor**2),
         noise_floor=floor,
         floor_error=error,
+        floor_found=np.nan,
         agarose_weight=used.astype(float),
         agarose_chi2=agarose[0],
         agarose_steps=agarose[1],
@@ -174,6 +181,14 @@ def _floor(
     if np.isfinite(model.sums.mean[:, AGAROSE]).any():
         return most_likely_floor(model, spreads, tied)
     return 0.0, 0.2887 * highest_floor(model.sums)
+
+
+def _told_from_0(model: DriftModel, floor: float | Series, error: float) -> float | Series:
+    """The floor, or 0 where it is small and may as well be 0: then subtracting it would only spoil ratios."""
+    if error == 0 or np.ndim(floor) > 0 or floor == 0:  # it was given, or is 0 without agarose
+        return floor
+    signal = float(np.nanmedian(_agarose_means(model.sums, model.planes, floor)))
+    return floor if floor > min(_TOLD_FROM_0 * error, _SMALL_FLOOR * signal) else 0.0
 
 
 def _agarose_means(sums: ClassSums, planes: Planes, floor: float | Series = 0.0) -> Series:
