@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -9,7 +11,9 @@ from conftest import HOLDINGS, assert_same_bits, brain
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xoctnorm import InputError, OctnormWarning
+from xoctnorm import InputError, OctnormWarning, provenance
+from xoctnorm.benchmark.measures import measure
+from xoctnorm.benchmark.truth import truth_of
 from xoctnorm.corrections import GivenMask, QuantileMatch
 from xoctnorm.fitting import Call, fit
 from xoctnorm.kernels import quantiles as kernel
@@ -222,6 +226,51 @@ def test_brightness_of_the_volume_only_scales_the_result():
     np.testing.assert_allclose(matched(volume * 3000).values, 3000 * matched(volume).values, rtol=2e-6)
 
 
+# No more than the data support.
+
+
+def anatomy(gains, power=(1.0,) * 6, swing=0.2) -> xr.DataArray:
+    """Six sections of 6 planes in which the share of bright tissue goes up and down, as much in each."""
+    rng = np.random.default_rng(3)
+    planes = []
+    for z in range(36):
+        bright = rng.random(SHAPE) < 0.5 + swing * np.sin(2 * np.pi * z / 7.3)
+        image = np.where(AGAROSE, 0.05, np.where(bright, 0.6, 0.3) * rng.gamma(20, 1 / 20, SHAPE))
+        planes.append(gains[z // 6] * image ** power[z // 6])
+    coords = {"section": ("z", np.repeat(np.arange(6), 6))}
+    return xr.DataArray(np.array(planes, "f4"), dims=("z", "y", "x"), coords=coords, name="intensity")
+
+
+def decided(volume: xr.DataArray) -> str:
+    decisions = provenance.steps_of(fitted(volume).attrs)[-1]["decisions"]
+    return next(text for text in decisions if text.startswith("maps of sections"))
+
+
+def test_where_anatomy_explains_shapes_the_map_is_a_gain():
+    volume = anatomy(gains=(1, 0.6, 1.7, 0.9, 1.2, 0.8))
+    ratio = matched(volume).values / volume.values
+    for section in range(6):
+        np.testing.assert_allclose(ratio[6 * section : 6 * section + 6], ratio[6 * section, 0, 0], rtol=1e-5)
+    assert decided(volume).startswith("maps of sections are gains")
+
+
+def test_where_anatomy_does_not_explain_shapes_the_map_bends():
+    volume = anatomy(gains=(1,) * 6, power=(1, 0.4, 1.6, 0.6, 1.5, 1), swing=0.05)
+    assert decided(volume).startswith("maps of sections follow all quantiles")
+    ratio = matched(volume).values[6:12] / volume.values[6:12]
+    assert ratio.std() / ratio.mean() > 0.1
+
+
+def test_where_anatomy_explains_gains_the_volume_is_left_alone_and_that_is_said():
+    volume = anatomy(gains=(1, 1.02, 0.99, 1, 0.98, 1.01), swing=0.4)
+    with pytest.warns(OctnormWarning, match=r"quantiles of sections differ by up to .* so nothing is matched: drift"):
+        result = matched(volume)
+    assert_same_bits(result, volume)
+    correction_says = "maps of sections change nothing"
+    with pytest.warns(OctnormWarning):
+        assert decided(volume).startswith(correction_says)
+
+
 # What is left out, and what is said about it.
 
 
@@ -374,3 +423,32 @@ def test_gains_of_the_phantom_are_removed_where_histograms_leave_them(seed):
     assert min(raw) > 0.1
     assert by_quantile[0] < by_histogram[0] / 2
     assert by_quantile[1] < by_histogram[1] / 8
+
+
+@pytest.mark.parametrize("parameters", [{}, {"decay": (0.05, 0.1), "focus": 3.0, "rayleigh_range": 8.0}])
+def test_normalize_takes_jitter_out_and_leaves_the_decay(parameters):
+    phantom = make_phantom(shape=(96, 120), seed=4, **parameters)
+    correction = phantom.volume.octnorm.fit(drift="quantile")
+    truth = truth_of(phantom)
+    nothing = measure(truth.linear / truth.linear.max(), truth, None)
+    found = measure(phantom.volume.octnorm.apply(correction).values.astype("f8"), truth, None)
+    assert found["inside_kept"] < nothing["inside_kept"] / 2
+    assert found["level_inside_kept"] < nothing["level_inside_kept"] / 2
+    assert found["between_kept"] < 0.04
+    assert found["ratio"] < 0.01
+    assert "scale_factor_se" not in correction  # the factor is that of jitter, gains are in the maps
+    jitter = np.log(correction.scale_factor * phantom.plane_jitter).groupby("section").std()
+    assert float(jitter.mean()) < 0.01
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_without_drift_normalize_makes_nothing_worse(seed):
+    phantom = make_phantom(seed=seed, section_gain=0.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", OctnormWarning)
+        result = phantom.volume.octnorm.normalize(drift="quantile")
+    truth = truth_of(phantom)
+    nothing = measure(truth.linear / truth.linear.max(), truth, None)
+    found = measure(result.values.astype("f8"), truth, None)
+    for name in ("between_kept", "inside_kept", "level_between_kept", "level_inside_kept", "ratio"):
+        assert found[name] <= nothing[name] + 0.001, name

@@ -25,6 +25,7 @@ from xoctnorm.corrections import (
     UnitScale,
     ZProfile,
 )
+from xoctnorm.corrections.tissue_drift import JITTER
 from xoctnorm.corrections.tissue_drift import METHODS as TISSUE_METHODS
 from xoctnorm.corrections.unit_scale import FLOORS
 from xoctnorm.errors import listed
@@ -109,8 +110,10 @@ class Normalization:
     @property
     def tissue_drift(self) -> TissueDrift:
         """Drift and decay by the model of tissue."""
+        # Quantiles tell gains of sections, not which planes stand out of their section.
+        others = JITTER if self.drift == QuantileMatch.name else None
         return TissueDrift(
-            self.drift if self.drift in TISSUE_METHODS else None,
+            self.drift if self.drift in TISSUE_METHODS else others,
             self.flatten_depth,
             self.noise_floor,  # type: ignore[arg-type]  # masks were taken off, lists are tuples
             tuple(self.exclude),

@@ -199,9 +199,9 @@ class WholeJob(Part):
         drift
             ``"joint"`` takes gains from agarose and from tissue that continues across cuts, each with the weight that
             it deserves; ``"agarose"`` and ``"continuity"`` from one of them. ``"quantile"`` matches quantiles of tissue
-            at equal depth by a monotone map per section. The reference's: ``"scale"`` brings the smoothed percentile of
-            every section to the median by one factor, ``"histogram"`` matches the histogram of every section to that
-            of the volume, None does neither.
+            at equal depth by a monotone map per section, once the model has taken the jitter of planes out. The
+            reference's: ``"scale"`` brings the smoothed percentile of every section to the median by one factor,
+            ``"histogram"`` matches the histogram of every section to that of the volume, None does neither.
         flatten_depth
             Whether planes are divided by the depth profile that sections share, see `flatten_depth`. With
             ``drift=None`` the decay alone is taken out.
@@ -269,11 +269,11 @@ class WholeJob(Part):
         Returns
         -------
         xarray.DataArray
-            The volume in 0…1 with its dims and coordinates as they were; attached: ``scale_factor`` and, with
-            flattening, ``depth_gain`` along z, ``noise_floor``, ``divisor``, ``agarose_mask``; by the reference's
-            methods ``background_threshold``, ``clip_threshold``, ``otsu_threshold``; ``zprofile_gain``. Attributes
-            ``history`` and ``xoctnorm_provenance`` tell what was done. Chunked volumes give lazy results with the same
-            bits.
+            The volume in 0…1 with its dims and coordinates as they were; attached: ``scale_factor`` (with
+            ``"quantile"`` that of jitter alone) and, with flattening, ``depth_gain`` along z, ``noise_floor``,
+            ``divisor``, ``agarose_mask``; by the reference's methods ``background_threshold``, ``clip_threshold``,
+            ``otsu_threshold``; ``zprofile_gain``. Attributes ``history`` and ``xoctnorm_provenance`` tell what was
+            done. Chunked volumes give lazy results with the same bits.
 
         Raises
         ------

@@ -215,6 +215,9 @@ class SingleSteps(Part):
         98 %. It is linear between them and goes on in proportion beyond the outermost, so 0 stays 0; where tissue is
         negative it goes on with the mean slope. Where sections agree at equal depth it is the identity, to the bit.
 
+        How much anatomy changes is told by the halves of sections. Where the shapes of maps differ by no more than that
+        explains, the map of a section is a gain; where gains do not either, the volume is left alone.
+
         Meant for linear intensity without noise floor, where a gain is a factor. Takes for granted that sections have
         bright and dark tissue in the same shares; a section with much more white matter comes out too dark. Reads the
         volume twice to fit. Does not clip.
@@ -251,6 +254,7 @@ class SingleSteps(Part):
         OctnormWarning
             Where there are no sections; where no plane of a section has 500 voxels of tissue (it is left alone);
             where a plane is 1.5 times brighter or darker than the rest of its section (it is left out of the match);
+            where sections differ by no more than anatomy explains, but by more than 2 % (the volume is left alone);
             and where the agarose that is found should be looked at.
         """
         correction = QuantileMatch(strength, max_slope)

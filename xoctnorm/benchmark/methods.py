@@ -90,7 +90,7 @@ def run(method: Method, phantom: xr.Dataset, truth: Truth, known: Mapping[str, A
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", xoctnorm.OctnormWarning)  # they are told to users, and here by the measures
         start = time.perf_counter()
-        models = method.options["drift"] in TISSUE_METHODS
+        models = method.options["drift"] in (*TISSUE_METHODS, "quantile")  # whose jitter the model takes out
         correction = volume.octnorm.fit(**method.options, **(known if models and known is not None else {}))
         result = volume.octnorm.apply(correction)
         seconds = time.perf_counter() - start

@@ -23,8 +23,17 @@ from xoctnorm.kernels.quantiles import (
     match_quantiles,
     odd_planes,
     quantiles,
+    supported,
 )
 from xoctnorm.volume import Plane, PlanesT, Transfer, Volume
+
+_WORTH_SAYING = 0.02  # of brightness: a difference between sections that is left alone
+_SAID = {  # by whether gains count, and shapes
+    (True, True): "follow all quantiles",
+    (True, False): "are gains: their shapes differ no more than anatomy within sections lets expect",
+    (False, True): "have shapes but no gain: gains differ no more than anatomy within sections lets expect",
+    (False, False): "change nothing: sections differ no more than anatomy within them lets expect",
+}
 
 
 @dataclass(frozen=True)
@@ -33,7 +42,8 @@ class QuantileMatch(Correction):
 
     The map of a section is monotone and linear between 128 quantiles, from 2 to 98 %, and goes on beyond them. It
     is the identity, to the bit, where sections agree already, and the same for all planes of the section, so that
-    decay within it stays.
+    decay within it stays. It is a gain where the shapes of sections differ no more than anatomy explains, as the
+    halves of sections tell, and the identity where their gains do not either.
 
     Assumes that tissue has the same shares of bright and dark in all sections at equal depth; depth is the coordinate
     ``depth``, else the place of a plane in its section. Where the share of white matter changes, it takes a part of
@@ -62,7 +72,7 @@ class QuantileMatch(Correction):
 
     def fit(self, volume: Volume) -> tuple[xr.Dataset, list[str]]:
         """Find the map of every section; one read, none where there is one section."""
-        sections, notes = volume.sections, []
+        sections, notes, decisions = volume.sections, [], []
         source, target = np.full((2, len(sections), LEVELS.size), np.nan)
         if len(sections) > 1:
             of_planes = np.array(
@@ -75,13 +85,19 @@ class QuantileMatch(Correction):
             odd = odd_planes(of_planes, sections.index, depth)
             of_planes[odd] = np.nan
             source, target = match_at_equal_depth(of_planes, sections.index, depth, len(sections))
+            found = target
+            target, support = supported(of_planes, sections.index, depth, source, target)
             for row in np.flatnonzero(~np.isnan(source[:, 0])):
                 target[row] = cap_slope(source[row], target[row], self.max_slope)
             notes = self._notes(volume, odd, np.isnan(source[:, 0]))
+            if not (support.gain or support.shape):
+                notes += _left_alone(source, found)
+            decisions = [f"maps of sections {_SAID[support.gain, support.shape]}"]
         fitted = xr.Dataset(
             {"quantile_source": ((SECTIONS, "quantile"), source), "quantile_target": ((SECTIONS, "quantile"), target)},
             coords={"quantile_level": ("quantile", LEVELS)},
         )
+        fitted.attrs["decisions"] = decisions
         return fitted, notes
 
     def _notes(self, volume: Volume, odd: NDArray[np.bool_], alone: NDArray[np.bool_]) -> list[str]:
@@ -104,6 +120,18 @@ class QuantileMatch(Correction):
         rows, (source, target) = by_row(fitted, "quantile", *self.needs)
         mapping = partial(match_by_row, source=source, target=target, strength=self.strength)
         return planes.through(Transfer(mapping, (rows,)))
+
+
+def _left_alone(source: NDArray[np.float64], target: NDArray[np.float64]) -> list[str]:
+    """What to say where nothing is matched: nothing, where there was hardly anything to match."""
+    away = np.abs(target - source).mean(axis=1) / np.abs(source).mean(axis=1)
+    most = float(np.nanmax(away, initial=0.0))
+    if most <= _WORTH_SAYING:
+        return []
+    return [
+        f"quantiles of sections differ by up to {most:.1%}, which is no more than anatomy within sections lets expect, "
+        "so nothing is matched: drift, if there is some, is too small for this method"
+    ]
 
 
 def tissue(plane: Plane, number: int, volume: Volume) -> Plane:

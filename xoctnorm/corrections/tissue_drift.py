@@ -28,6 +28,7 @@ from xoctnorm.kernels.drift import estimate
 from xoctnorm.volume import PlanesT, Transfer, Volume
 
 METHODS = ("agarose", "continuity", "joint")
+JITTER = "jitter"  # of planes alone, for methods that find gains by themselves
 TISSUES = ("auto", "dark", "bright")
 AUTO = "auto"
 
@@ -41,8 +42,8 @@ class TissueDrift(Correction):
     Parameters
     ----------
     method
-        Where gains come from: ``"agarose"``, ``"continuity"`` of tissue across cuts, ``"joint"`` of both; None corrects
-        neither gains nor jitter.
+        Where gains come from: ``"agarose"``, ``"continuity"`` of tissue across cuts, ``"joint"`` of both; ``"jitter"``
+        corrects the jitter of planes alone, None neither gains nor jitter.
     flatten_depth
         Whether planes are divided by the depth profile of the reference tissue.
     noise_floor
@@ -94,7 +95,7 @@ class TissueDrift(Correction):
     def problems(self) -> list[str]:
         """See `Correction.problems`."""
         found = []
-        if self.method is not None and self.method not in METHODS:
+        if self.method is not None and self.method not in (*METHODS, JITTER):
             found.append(f"method={self.method!r}: needs one of {listed([repr(m) for m in METHODS])}")
         if self.reference_tissue not in TISSUES:
             found.append(
@@ -142,7 +143,7 @@ class TissueDrift(Correction):
                 "are sections right?"
             )
         else:
-            drift = estimate(observed.sums, observed.layout, self.method or "joint", floor)
+            drift = estimate(observed.sums, observed.layout, self.method if self.method in METHODS else "joint", floor)
             numbers = planes_of(observed, drift, self.reference_tissue, self.max_depth_gain)
             varying = observed_profile(observed, drift)
             numbers.say_of_all(FLAG, variation(varying, self.lateral))
@@ -153,11 +154,14 @@ class TissueDrift(Correction):
             )
             numbers.decisions.extend(decisions)
             numbers.remarks.extend(remarks)
-        notes += numbers.notes(volume.sections.labels, depth=self.flatten_depth, gains=self.method is not None)
+        notes += numbers.notes(volume.sections.labels, depth=self.flatten_depth, gains=self.method in METHODS)
         fitted = tables(numbers, observed, volume).assign(lateral.data_vars)
         if self.method is not None:
-            factor = np.exp(-self.strength * (numbers.log_gain + numbers.log_jitter))
+            gains = self.method in METHODS
+            log = numbers.log_gain + numbers.log_jitter if gains else numbers.log_jitter
+            factor = np.exp(-self.strength * log)
             fitted["scale_factor"] = volume.per_plane(factor.astype(np.float32))
+        if self.method in METHODS:
             fitted["scale_factor_se"] = volume.per_plane(
                 (factor * self.strength * numbers.factor_error).astype(np.float32)
             )
