@@ -12,7 +12,7 @@ import xarray as xr
 
 from xoctnorm import InputError, OctnormWarning
 from xoctnorm.corrections.blends import blended_gain
-from xoctnorm.phantom import make_phantom
+from xoctnorm.phantom import AGAROSE, GREY_MATTER, make_phantom
 
 SMALL = {"shape": (96, 120), "planes_per_section": 6}
 SEEDS = (0, 1, 2)
@@ -638,3 +638,40 @@ def test_everything_wrong_is_said_at_once():
     assert len(caught.value.problems) == len(wrong)
     for name, value in wrong.items():
         assert f"{name}={value!r}" in str(caught.value)
+
+
+# Classes that are not what they seem.
+
+
+# Such volumes have more to say, of the mask and the floor, which is not what is tested here.
+@pytest.mark.filterwarnings("ignore::xoctnorm.OctnormWarning")
+@pytest.mark.parametrize("damage", [{"tile_gain": (1.0, 0.5)}, {"torn_sections": (1, 3, 5, 7, 9, 11)}])
+def test_agarose_that_is_taken_for_tissue_is_said_and_does_not_tell_the_decay(damage):
+    phantom = make_phantom(shape=(128, 160), seed=100, **damage)
+    with pytest.warns(
+        OctnormWarning, match="darker tissue does not decay as the brighter tissue does, but like agarose"
+    ):
+        correction = phantom.volume.octnorm.fit(drift="joint", flatten_depth=True)
+    assert all("dark_tissue_like_agarose" in flags for flags in correction.section_flags.values)
+    depth = correction.depth_gain.groupby("section").last() / correction.depth_gain.groupby("section").first()
+    truth = phantom.depth_response.groupby("section").last() / phantom.depth_response.groupby("section").first()
+    np.testing.assert_allclose(depth * truth, 1, atol=0.03)
+
+
+@pytest.mark.filterwarnings("ignore::xoctnorm.OctnormWarning")
+@pytest.mark.parametrize("decay", [0.02, 0.05])
+def test_tissue_that_is_taken_for_agarose_is_said(decay):
+    classes = make_phantom(shape=(96, 120), seed=100).tissue_class.transpose("z", "y", "x").values.copy()
+    classes[classes == AGAROSE] = GREY_MATTER
+    volume = make_phantom(shape=(96, 120), seed=100, anatomy=classes, decay=decay).volume
+    with pytest.warns(
+        OctnormWarning, match=r"what is taken for agarose falls to \d\d% through a section, as tissue does"
+    ):
+        correction = volume.octnorm.fit(drift="joint", flatten_depth=True)
+    assert all("agarose_like_tissue" in flags for flags in correction.section_flags.values)
+
+
+@pytest.mark.parametrize("parameters", [{}, {"decay": (0.05, 0.1), "focus": 3.0, "rayleigh_range": 8.0}])
+def test_agarose_and_tissue_that_are_what_they_seem_are_not_doubted(parameters):
+    correction = make_phantom(shape=(96, 120), seed=100, **parameters).volume.octnorm.fit(flatten_depth=True)
+    assert not any("like" in flags for flags in correction.section_flags.values)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from xoctnorm.agarose import SECTIONS
 from xoctnorm.corrections.blends import blended_gain, blended_jitter
 from xoctnorm.corrections.drift_reads import Observed
+from xoctnorm.corrections.mistaken import dark_is_agarose, decaying_agarose, mistaken_dark
 from xoctnorm.errors import listed
 from xoctnorm.kernels.classes import BRIGHT, DARK
 from xoctnorm.kernels.drift import Drift
@@ -49,6 +50,8 @@ class PlaneNumbers:
         Reduced χ² of agarose against tissue, and of all observations.
     by_bright_tissue
         Whether the brighter tissue is the reference for want of darker tissue.
+    doubts
+        What speaks against the classes that flattening rests on, for the user.
     decisions, remarks
         For the record; for the user.
     """
@@ -68,6 +71,7 @@ class PlaneNumbers:
     agarose_chi2: float = np.nan
     model_chi2: float = np.nan
     by_bright_tissue: bool = False
+    doubts: list[str] = field(default_factory=list)
     decisions: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
@@ -84,7 +88,7 @@ class PlaneNumbers:
             "few_voxels": "no tissue keeps its class through the section" if gains else None,
             "clamped": "the depth gain ends at max_depth_gain" if depth else None,
         }
-        notes = list(self.remarks)
+        notes = [*self.remarks, *(self.doubts if depth else [])]
         if depth and self.by_bright_tissue:
             notes.append(
                 "the brighter tissue is the reference of the depth profile, since hardly any darker tissue keeps its "
@@ -142,7 +146,17 @@ def planes_of(observed: Observed, drift: Drift, reference: str, max_depth_gain: 
     weight[kept] = drift.agarose_weight
 
     profile = np.exp(drift.profile - drift.profile.max(axis=1, keepdims=True))
-    kind, share = _reference(observed, drift, reference)
+    mistaken = dark_is_agarose(observed, drift)
+    kind, share = _reference(observed, drift, reference, without_dark=mistaken)
+    doubts = []
+    for flag, doubt in (
+        ("dark_tissue_like_agarose", mistaken_dark(CLASS_NAMES[kind]) if mistaken else None),
+        ("agarose_like_tissue", None if mistaken else decaying_agarose(drift)),
+    ):
+        if doubt is not None:
+            doubts.append(doubt)
+            for flagged in flags:
+                flagged.append(flag)
     decisions.append(
         f"depth profile of the {CLASS_NAMES[kind]}er tissue, {share:.0%} of the tissue that keeps its class"
     )
@@ -169,7 +183,8 @@ def planes_of(observed: Observed, drift: Drift, reference: str, max_depth_gain: 
         flags=flags,
         agarose_chi2=drift.agarose_chi2,
         model_chi2=drift.chi2,
-        by_bright_tissue=reference == "auto" and kind == BRIGHT and share < 1,
+        by_bright_tissue=reference == "auto" and kind == BRIGHT and share < 1 and not mistaken,
+        doubts=doubts,
         decisions=decisions,
         remarks=remarks,
     )
@@ -224,13 +239,14 @@ def _everywhere(floor: float | Numbers, observed: Observed) -> float | Numbers:
     return np.interp(np.arange(len(observed.used)), used, floor)
 
 
-def _reference(observed: Observed, drift: Drift, wanted: str) -> tuple[int, float]:
+def _reference(observed: Observed, drift: Drift, wanted: str, *, without_dark: bool) -> tuple[int, float]:
     """The class whose profile is divided out, and its share of the tissue that keeps its class."""
     counts = [float(observed.sums.count[:, kind].sum()) for kind in (DARK, BRIGHT)]
     shares = np.array(counts) / max(sum(counts), 1)
     if wanted == "auto":
         known = float(np.median(drift.profile_error[DARK])) <= _USABLE
-        kind = DARK if shares[0] >= (_LEAST_SHARE if known else _DARK_SHARE) else BRIGHT
+        enough = shares[0] >= (_LEAST_SHARE if known else _DARK_SHARE)
+        kind = DARK if enough and not without_dark else BRIGHT
     else:
         kind = {"dark": DARK, "bright": BRIGHT}[wanted]
         if shares[kind - 1] == 0:
