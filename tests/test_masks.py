@@ -229,11 +229,22 @@ def test_where_there_is_no_agarose_none_is_found(name):
     assert relative_dice(phantom, mask) >= 0.99
 
 
-@pytest.mark.parametrize(("seed", "steps"), [(0, 0.1), (1, 0.2)])
+@pytest.mark.parametrize(("seed", "steps"), [(0, 0.1), (1, 0.2), (2, 0.2), (4, 0.2)])
 def test_agarose_that_steps_while_tissue_does_not(seed, steps):
     phantom = make_phantom(seed=seed, agarose_steps=steps)
     mask = phantom["volume"].octnorm.agarose_mask(method="border", per_section=True)
     assert relative_dice(phantom, mask) >= 0.99
+    assert "no agarose" not in mask.agarose_origin.values
+
+
+def test_agarose_that_steps_up_most_of_the_way_to_tissue_keeps_its_outline():
+    steps = np.ones(12)
+    steps[6] = 1.75
+    phantom = make_phantom(seed=3, agarose_steps=steps.tolist())
+    mask = phantom["volume"].octnorm.agarose_mask(method="border", per_section=True)
+    assert set(mask.agarose_origin.values.tolist()) == {"found"}
+    tissue = phantom.tissue_mask.values[(phantom.section == 6).values]
+    assert dice(~mask.values[6] & np.ones_like(tissue), tissue) > 0.96
 
 
 BRIGHT = {

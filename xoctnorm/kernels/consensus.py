@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from xoctnorm.kernels.levels import Bool, Image
-from xoctnorm.kernels.outlines import Outlined, contrast
+from xoctnorm.kernels.outlines import Outlined, contrast, darkest_tissue
 from xoctnorm.kernels.regions import region
 
 _FEWEST_PIXELS = 100
@@ -110,13 +110,15 @@ def _party(
             if seeds[i] is not None and outlined[i].found:
                 centre[i], origin[i] = outlined[i].centre, OWN
             else:
-                centre[i], origin[i] = _judge(outlined[i], outlined[last], centre[last], masks[last], step)
+                centre[i], origin[i], own = _judge(outlined[i], outlined[last], centre[last], masks[last], step)
+                steps[i] = min(steps[i], own)
             if np.isfinite(centre[i]):
                 masks[i] = region(outlined[i], centre[i], steps[i] if origin[i] == OWN else step, seeds[i])
                 last = i
     for i in [row for row, how in enumerate(origin) if how == ABSENT]:
         for j in _nearest_settled(origin, i):
-            centre[i], origin[i] = _judge(outlined[i], outlined[j], centre[j], masks[j], step)
+            centre[i], origin[i], own = _judge(outlined[i], outlined[j], centre[j], masks[j], step)
+            steps[i] = min(steps[i], own)
             if np.isfinite(centre[i]):
                 masks[i] = region(outlined[i], centre[i], steps[i] if origin[i] == OWN else step, seeds[i])
                 break
@@ -141,35 +143,45 @@ def _clearness(one: Outlined) -> float:
     return float((np.median(one.smooth[rest]) - one.centre) / (one.width + 1e-6) * min(*shares, 0.1))
 
 
-def _judge(one: Outlined, known: Outlined, centre: float, mask: Bool, step: float) -> tuple[float, str]:
-    """Level of agarose in an image, given one whose agarose is known; NaN, and why, where there is none to be had."""
+def _judge(one: Outlined, known: Outlined, centre: float, mask: Bool, step: float) -> tuple[float, str, float]:
+    """Level of agarose in an image, given one whose agarose is known, and of tissue above it.
+
+    NaN, and why, where there is none to be had.
+    """
     both = one.field & known.field
     agarose = both & ndimage.binary_erosion(mask | ~known.field, iterations=2, border_value=1) & mask
-    tissue = both & ndimage.binary_erosion(~mask, iterations=2, border_value=1)
+    inside = both & ndimage.binary_erosion(~mask, iterations=2, border_value=1)
     change = one.smooth - known.smooth
-    bright = tissue & ~ndimage.binary_dilation(one.core, iterations=2) if one.found else tissue
-    of_tissue = _median(change, bright if bright.sum() >= _FEWEST_PIXELS else tissue)
+    bright = inside & ~ndimage.binary_dilation(one.core, iterations=2) if one.found else inside
+    of_tissue = _median(change, bright if bright.sum() >= _FEWEST_PIXELS else inside)
     of_agarose = _median(change, agarose)
     expected = centre + (of_tissue if np.isfinite(of_tissue) else of_agarose)
     if one.found and not np.isfinite(expected):
-        return one.centre, OWN  # nothing to compare with
+        return one.centre, OWN, step  # nothing to compare with
+    tissue = darkest_tissue(one)
+    # Tissue in place of agarose would be the dark class itself: then what lies above it is not as it was.
+    same_tissue = tissue - one.centre > step / 4 and abs(tissue - darkest_tissue(known) - of_tissue) < step / 4
+    own_step = min(step, tissue - one.centre) if same_tissue else step
     if one.found and abs(one.centre - expected) < step / 2:
-        return one.centre, OWN
+        return one.centre, OWN, own_step
     if one.found and abs(one.centre - centre) < min(step / 2, _CAN_SAY):
-        gave_way = _flat(one, one.core, step / 2) and abs(_median(one.smooth, tissue) - one.centre) < step / 4
+        gave_way = _flat(one, one.core, step / 2) and abs(_median(one.smooth, inside) - one.centre) < step / 4
         if gave_way and (one.core & agarose).sum() >= max(_FEWEST_PIXELS, agarose.sum() / 2):
-            return one.centre, OWN  # where tissue was there is agarose now: its change tells nothing
+            return one.centre, OWN, step  # where tissue was there is agarose now: its change tells nothing
     dark = (one.reached <= expected + step / 4) & one.field
     if not one.found and dark.sum() >= max(_FEWEST_PIXELS, 0.01 * one.field.sum()) and not _flat(one, dark, step):
-        return _median(one.smooth, dark), BY_LEVEL
+        return _median(one.smooth, dark), BY_LEVEL, step
     if not np.isfinite(of_agarose):
-        return float("nan"), ABSENT if np.isfinite(of_tissue) else BY_OUTLINE
+        return float("nan"), ABSENT if np.isfinite(of_tissue) else BY_OUTLINE, step
     if abs(of_tissue - of_agarose) < step / 2:
-        return _median(one.smooth, agarose), BY_LEVEL
+        return _median(one.smooth, agarose), BY_LEVEL, step
     # Tissue in place of agarose is brighter than that, whatever the gain: a section that went dark is not.
     structured = one.found and not _flat(one, one.core, step) and of_agarose > -step / 4
     bright_enough = structured or max(of_tissue + step / 2, of_agarose - step / 4) > 0
-    return float("nan"), ABSENT if of_agarose - of_tissue > step / 2 and bright_enough else BY_OUTLINE
+    told = of_agarose < of_tissue or bright_enough
+    if one.found and told and same_tissue and abs(one.centre - expected) < step:
+        return one.centre, OWN, own_step  # agarose changed alone
+    return float("nan"), ABSENT if of_agarose - of_tissue > step / 2 and bright_enough else BY_OUTLINE, step
 
 
 def _flat(one: Outlined, dark: Bool, step: float) -> bool:

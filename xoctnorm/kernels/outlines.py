@@ -157,6 +157,12 @@ def contrast(outlined: list[Outlined]) -> tuple[float, NDArray[np.float64]]:
     return max(float(np.median(steps)), noise), shares
 
 
+def darkest_tissue(one: Outlined) -> float:
+    """Level of the darkest class of tissue that is not near the dark class; NaN where there is none."""
+    above = _tissue_above(one)
+    return one.centre + tissue_mode(above, one.remains) if above.size >= FEWEST_PIXELS else float("nan")
+
+
 def _tissue_above(one: Outlined) -> Image:
     """Levels above agarose of everything that is not near agarose."""
     if not one.found:
