@@ -247,6 +247,19 @@ def test_agarose_that_steps_up_most_of_the_way_to_tissue_keeps_its_outline():
     assert dice(~mask.values[6] & np.ones_like(tissue), tissue) > 0.96
 
 
+@pytest.mark.parametrize(("agarose", "least"), [(0.03, 0.997), (0.12, 0.99)])
+def test_the_outline_of_dark_and_of_bright_agarose(agarose, least):
+    phantom = make_phantom(seed=3, agarose=agarose)
+    mask = phantom["volume"].octnorm.agarose_mask(method="border", per_section=True)
+    assert relative_dice(phantom, mask) >= least
+
+
+def test_half_agarose_half_tissue_lies_above_the_middle_of_logs():
+    assert Scale(0.01).middle(0.9) == pytest.approx(np.log((1 + np.exp(0.9)) / 2))
+    assert Scale(0.01, sign=-1).middle(0.9) == pytest.approx(-np.log((1 + np.exp(-0.9)) / 2))
+    assert Scale(0.0, span=2.0).middle(0.9) == 0.45
+
+
 BRIGHT = {
     "linear": {"agarose": 0.5, "torn_sections": [5], **OPTICS},
     "db": {"agarose": 0.5, "torn_sections": [5], "intensity": "db", **OPTICS},

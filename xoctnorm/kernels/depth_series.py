@@ -52,7 +52,8 @@ def _evidence(plane: NDArray[np.generic], outlined: Outlined, mask: Bool, step: 
     if not share >= _LEAST_CONTRAST:
         return None
     noise = 1.4826 * float(np.median(np.abs(level[agarose] - floor)))
-    evidence: Image = np.where(has, weigh(level, floor, step * share, max(noise, 1e-6)), 0).astype(np.float32)
+    weighed = weigh(level, floor, step * share, max(noise, 1e-6), scale)
+    evidence: Image = np.where(has, weighed, 0).astype(np.float32)
     return evidence
 
 

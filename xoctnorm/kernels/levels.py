@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -58,6 +59,10 @@ class Scale:
             return (intensity / np.float32(self.sign * self.span)).astype(np.float32)
         level: Image = np.log(np.maximum(intensity, np.float32(self.least))).astype(np.float32)
         return level if self.sign > 0 else -1 * level
+
+    def middle(self, step: float) -> float:
+        """Level above agarose of what holds agarose and tissue, `step` above it, in equal parts: intensities add up."""
+        return step / 2 if self.span else step / 2 + self.sign * math.log(math.cosh(step / 2))
 
 
 def _beside(seeds: Bool | None, mean: Image, scale: Scale) -> tuple[float, float]:

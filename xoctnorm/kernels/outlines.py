@@ -45,6 +45,8 @@ class Outlined:
         Standard deviation of the Gaussian behind `smooth`, in pixels.
     centre, width
         Level of the class and its standard deviation in `smooth`; NaN where none was found.
+    scale
+        What levels stand for.
     rise
         How the level of the class rises and falls over the field; taken off `level` and `smooth`.
     """
@@ -55,6 +57,7 @@ class Outlined:
     reached: Image
     noise: float
     sigma: float
+    scale: Scale
     centre: float = float("nan")
     width: float = float("nan")
     rise: Image | float = 0.0
@@ -126,7 +129,7 @@ def outline(mean: Image, scale: Scale, sigma: float, seeds: Bool | None = None) 
             break
     filled = np.where(np.isfinite(mean) & (mean != 0), mean, 0)
     smooth = np.where(field, scale.level(average(filled, field & (filled != 0), used)), np.float32(np.nan))
-    image = Outlined(level, smooth, field, smooth, noise, used)
+    image = Outlined(level, smooth, field, smooth, noise, used, scale)
     return image if field.sum() < FEWEST_PIXELS else image.classed(seeds)
 
 
