@@ -120,6 +120,7 @@ def test_noise_floors_with_labels():
         (None, {"first_depth": 20_000}, "depth below the cut runs to plane 20005, the longest section has 6"),
         (np.where(np.arange(72) == 40, 1e5, np.tile(np.arange(6.0), 12)), {}, "depth below the cut runs to plane"),
         (np.arange(36.0), {}, "the coordinate 'depth' has no depth that two sections share"),
+        (np.tile(np.arange(6.0)[::-1], 12), {}, "the coordinate 'depth' falls along z"),
         (
             np.tile(np.arange(6.0), 12) + np.repeat(np.arange(12) % 2 / 2, 6),
             {},

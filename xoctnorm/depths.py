@@ -62,7 +62,15 @@ def depth_problems(depth: NDArray[np.int64], sections: Sections, given: Numbers 
             f"depth below the cut runs to plane {depth.max()}, the longest section has {longest}: depth starts anew at "
             "every cut; correct the coordinate 'depth', or first_depth="
         ]
-    if given is None or len(sections) < 2:
+    if given is None:
+        return []
+    within = np.diff(sections.index) == 0
+    if within.any() and np.median(np.diff(given)[within]) < 0:
+        return [
+            "the coordinate 'depth' falls along z, and light comes from the cut: turn the volume round first, with "
+            "da.isel(z=slice(None, None, -1)), and the result in the same way"
+        ]
+    if len(sections) < 2:
         return []
     seen = np.unique(np.stack([depth, sections.index]), axis=1)[0]
     if np.bincount(seen).max() < 2:
