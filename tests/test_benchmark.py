@@ -298,7 +298,7 @@ def test_command_line(tmp_path, capsys, monkeypatch):
     chosen = ["--families", "one-plane", "--methods", "truth", "nothing", "scale-0.5", "unknown"]
     main(["--quick", *chosen, *map(str, written)])
     rows = pd.read_csv(files["results.csv"], keep_default_na=False, na_values={"between": [""]})
-    assert list(rows["seed"]) == [200] * 4 + [201] * 4
+    assert list(rows["seed"]) == [300] * 4 + [301] * 4
     assert rows.loc[rows["method"] == "truth", "between"].max() < 1e-6
     assert 0.1 < rows.loc[rows["method"] == "nothing", "between"].median() < 0.3
     assert rows.loc[rows["method"] == "unknown", "error"].str.contains("drift='unknown'").all()
@@ -306,7 +306,7 @@ def test_command_line(tmp_path, capsys, monkeypatch):
     assert files["tables.md"].read_text(encoding="utf-8") in printed.out
     assert "an unknown method (failed on 2 of 2)" in printed.out
     assert "- `unknown` on one-plane (2 phantoms): InputError" in printed.out
-    assert "2/2  one-plane, seed 201" in printed.err
+    assert "2/2  one-plane, seed 301" in printed.err
     assert sorted(file.name for file in files["pictures"].iterdir()) == [
         "benchmark-errors.png",
         "benchmark-phantom.png",

@@ -15,7 +15,7 @@ from xoctnorm.benchmark.methods import METHODS
 from xoctnorm.benchmark.runs import Row, measure_phantom
 from xoctnorm.benchmark.tables import complete, report, rows_of
 
-FIRST_SEED = 200  # methods were tuned on seeds below
+FIRST_SEED = 300  # methods were tuned on seeds below
 
 
 def main(argv: Sequence[str] | None = None) -> None:
