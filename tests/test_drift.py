@@ -164,10 +164,18 @@ def test_standard_errors_are_those_of_the_errors():
         assert 0.4 < np.sqrt(np.mean(np.square(ratios))) < 2.5
 
 
-@pytest.mark.parametrize(
-    "planes", [slice(None, None, -1), np.arange(72).reshape(12, 6)[::-1].ravel()], ids=["z", "rows"]
-)
-def test_order_of_sections_does_not_matter(planes):
+def test_a_depth_that_falls_is_turned_round_first():
+    truth = phantom()
+    rising = truth.volume.assign_coords(depth=("z", truth.depth.values))
+    falling = rising.isel(z=slice(None, None, -1))
+    with pytest.raises(InputError, match=r"falls along z.*da.isel\(z=slice\(None, None, -1\)\)"):
+        falling.octnorm.fit(flatten_depth=True)
+    correction = falling.isel(z=slice(None, None, -1)).octnorm.fit(flatten_depth=True)
+    np.testing.assert_array_equal(correction.scale_factor, rising.octnorm.fit(flatten_depth=True).scale_factor)
+
+
+def test_order_of_sections_does_not_matter():
+    planes = np.arange(72).reshape(12, 6)[::-1].ravel()
     truth = phantom().isel(z=planes)
     volume = truth.volume.assign_coords(depth=("z", truth.depth.values))
     correction = volume.octnorm.fit(flatten_depth=True)

@@ -238,10 +238,13 @@ def test_between_nodes_the_gain_is_bilinear_and_beyond_them_constant():
 
 
 def test_two_seams_make_four_pieces():
-    made = make_phantom(**PLAIN | {"shape": (128, 160), "n_sections": 10, "margin": 0, "seed": 5})
     y, x = xr.DataArray(np.arange(128) >= 60, dims="y"), xr.DataArray(np.arange(160) >= 90, dims="x")
-    correction = quiet_fit(falling_off(made, 0.03 * y + 0.025 * x), lateral="tiles")
-    assert abs(correction["lateral_position_y"].values[1] * 128 - 60) <= 2
-    assert abs(correction["lateral_position_x"].values[1] * 160 - 90) <= 2
-    change = np.log(correction["lateral_gain"][-1] / correction["lateral_gain"][0]).values
-    np.testing.assert_allclose(change - change.mean(), [[-0.165, -0.015], [0.015, 0.165]], atol=0.04)
+    changes = []
+    for seed in range(5, 9):
+        made = make_phantom(**PLAIN | {"shape": (128, 160), "n_sections": 10, "margin": 0, "seed": seed})
+        correction = quiet_fit(falling_off(made, 0.03 * y + 0.025 * x), lateral="tiles")
+        assert abs(correction["lateral_position_y"].values[1] * 128 - 60) <= 2
+        assert abs(correction["lateral_position_x"].values[1] * 160 - 90) <= 2
+        change = np.log(correction["lateral_gain"][-1] / correction["lateral_gain"][0]).values
+        changes.append(change - change.mean())
+    np.testing.assert_allclose(np.mean(changes, axis=0), [[-0.165, -0.015], [0.015, 0.165]], atol=0.02)
