@@ -10,6 +10,8 @@ every statistic and stays NaN.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -17,15 +19,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from xoctnorm.checks import integer_problems, number_problems
 from xoctnorm.corrections import Background, HistogramMatch, OtsuMask, PercentileScale
-from xoctnorm.corrections.histogram import match_by_row, section_tables
-from xoctnorm.corrections.scale import section_metric
+from xoctnorm.corrections.histogram import section_tables
+from xoctnorm.corrections.scale import section_percentile
 from xoctnorm.corrections.zprofile import tissue_mean
 from xoctnorm.errors import OctnormWarning, raise_problems
-from xoctnorm.kernels.background import multiply, plane_thresholds, remove_background
-from xoctnorm.kernels.histograms import bin_centers, histogram
+from xoctnorm.kernels.background import remove_background
+from xoctnorm.kernels.histograms import Mapping, bin_centers, histogram
 from xoctnorm.kernels.masks import MeanProjection, otsu_agarose_mask
+from xoctnorm.kernels.order_statistics import POSITIVE, Bracket, Counted, bracket_of, counted, plane_thresholds, sample
 from xoctnorm.kernels.smoothing import factors_to_median, profile_gains, smooth_where_present
+from xoctnorm.kernels.strips import single, strips
 from xoctnorm.sections import equal_division
+from xoctnorm.threads import in_threads
 
 __all__ = [
     "apply_histogram_matching",
@@ -94,15 +99,12 @@ def normalize_volume(
         return np.full(shape, np.nan, np.float32), np.full(shape[0], np.nan, np.float32)
 
     floors, caps = np.array(
-        [plane_thresholds(plane.astype(np.float32), mask, percentile_max) for plane in planes], np.float32
+        list(in_threads(lambda plane: plane_thresholds(single(plane), mask, percentile_max), planes)), np.float32
     ).T
     spans = caps - floors
     divisor = np.fmax.reduce(spans)
     divisor = divisor if divisor > 0 else np.float32(1)
-    out = planes.astype(np.float32, order="C")
-    for plane, floor, cap in zip(out, floors, caps, strict=True):
-        remove_background(plane, floor, cap, divisor)
-    return out, floors
+    return _by_strips(planes, lambda z, strip, _: remove_background(strip, floors[z], caps[z], divisor)), floors
 
 
 def get_agarose_mask(vol: ArrayLike, smoothing_sigma: float = 1.0) -> tuple[NDArray[np.bool_], float]:
@@ -202,12 +204,7 @@ def compute_scale_factors(
     problems += [*settings.problems(), *_division_problems(n_serial_slices)]
     raise_problems("compute_scale_factors", problems)
     starts = _starts(len(planes), n_serial_slices)
-    metrics = np.array(
-        [
-            section_metric((_positive(plane) for plane in planes[start:stop]), percentile)
-            for start, stop in pairwise(starts)
-        ]
-    )
+    metrics = np.array([_section_metric(planes[start:stop], percentile) for start, stop in pairwise(starts)])
     smoothed = smooth_where_present(metrics, np.arange(len(metrics)), smooth_sigma)
     factors = factors_to_median(smoothed, min_scale, max_scale).astype(np.float32)
     return np.repeat(factors, np.diff(starts)), metrics, smoothed, starts[:-1]
@@ -257,26 +254,14 @@ def apply_histogram_matching(
     planes, problems = _checked(vol)
     settings = HistogramMatch(n_bins, tissue_threshold)
     raise_problems("apply_histogram_matching", [*problems, *settings.problems(), *_division_problems(n_serial_slices)])
-    out = planes.astype(np.float32, order="C")
     starts = _starts(len(planes), n_serial_slices)
-    sections = list(pairwise(starts))
-    counts = np.array(
-        [
-            sum(
-                (histogram(plane, n_bins, tissue_threshold) for plane in out[start:stop]),
-                np.zeros(n_bins, int),
-            )
-            for start, stop in sections
-        ]
-    )
+    row = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+    counts = np.zeros((len(starts) - 1, n_bins), np.int64)
+    of_planes = in_threads(lambda plane: histogram(single(plane), n_bins, tissue_threshold), planes)
+    np.add.at(counts, row, list(of_planes))
     centers = bin_centers(n_bins, tissue_threshold)
-    tables = section_tables(counts, centers)
-    for row, (start, stop) in enumerate(sections):
-        for plane in out[start:stop]:
-            plane[:] = match_by_row(
-                plane, row, tables=tables, centers=centers, tissue_threshold=tissue_threshold, strength=1.0
-            )
-    return out
+    mapping = Mapping.of(section_tables(counts, centers), centers, tissue_threshold)
+    return _by_strips(planes, lambda z, strip, _: mapping.map(strip, row[z]))
 
 
 def apply_zprofile_smoothing(
@@ -326,16 +311,14 @@ def apply_zprofile_smoothing(
     raise_problems("apply_zprofile_smoothing", problems)
     means = np.full(len(planes), np.nan)
     if sigma > 0:
-        means[:] = [
-            tissue_mean(plane.astype(np.float32), inside, min_tissue_voxels)
-            for plane, inside in zip(planes, tissue, strict=True)
-        ]
+        of_planes = in_threads(
+            lambda z: tissue_mean(single(planes[z]), tissue[z], min_tissue_voxels), range(len(planes))
+        )
+        means[:] = list(of_planes)
     if np.count_nonzero(~np.isnan(means)) < 3:
         return planes.copy()
-    out = planes.astype(np.float32, order="C")
-    for plane, inside, gain in zip(out, tissue, profile_gains(means, sigma)[1], strict=True):
-        plane[inside] = multiply(plane[inside], gain)
-    return out
+    gains = profile_gains(means, sigma)[1]
+    return _by_strips(planes, lambda z, strip, rows: np.multiply(strip, gains[z], out=strip, where=tissue[z, rows]))
 
 
 def _checked(vol: ArrayLike) -> tuple[NDArray[np.floating], list[str]]:
@@ -371,6 +354,33 @@ def _starts(n_planes: int, n_serial_slices: int | None) -> list[int]:
     return equal_division(n_planes, n_planes if n_serial_slices is None else int(n_serial_slices))
 
 
-def _positive(plane: NDArray[np.floating]) -> NDArray[np.float32]:
-    plane32 = plane.astype(np.float32)
-    return plane32[plane32 > 0]
+def _by_strips(
+    planes: NDArray[np.floating], correct: Callable[[int, NDArray[np.float32], slice], object]
+) -> NDArray[np.float32]:
+    """A copy in float32 of which `correct` changes strips of a few rows, each while it is in the cache."""
+    out = np.empty(planes.shape, np.float32)
+
+    def of_plane(z: int) -> None:
+        for rows in strips(planes.shape[1:]):
+            out[z, rows] = planes[z, rows]
+            correct(z, out[z, rows], rows)
+
+    for _ in in_threads(of_plane, range(len(planes))):
+        pass
+    return out
+
+
+def _section_metric(planes: NDArray[np.floating], percentile: float) -> float:
+    """Percentile of the voxels above 0 of a section; 0, which means missing, with fewer than 500."""
+    some = np.concatenate([np.empty(0), *(sample(plane) for plane in planes)]).astype(np.float32)
+    for bracket in (bracket_of(some[some > 0], percentile / 100), Bracket()):
+        parts = in_threads(partial(_positive, bracket=bracket), planes)
+        metric = section_percentile(list(parts), percentile)
+        if metric is not None:
+            break
+    assert metric is not None
+    return metric
+
+
+def _positive(plane: NDArray[np.floating], bracket: Bracket) -> Counted:
+    return counted(single(plane), bracket, POSITIVE)

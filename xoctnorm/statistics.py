@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
+from operator import itemgetter
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +14,9 @@ from numpy.typing import NDArray
 from xoctnorm.errors import listed
 from xoctnorm.kernels.digest import Digest
 from xoctnorm.kernels.masks import MeanProjection, SectionMeans
+from xoctnorm.kernels.order_statistics import spread
+
+Item = TypeVar("Item")
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -30,6 +35,8 @@ class Survey:
         Planes with infinite values, or values beyond the range of float32.
     digest
         Sum of the words of all voxels, see `xoctnorm.kernels.digest`.
+    samples
+        Evenly spread values of every plane, see `xoctnorm.kernels.order_statistics.spread`.
     section_means
         Mean projection of every section, `(section, y, x)`, where it was asked for.
     """
@@ -39,6 +46,7 @@ class Survey:
     maximum: float
     overflowing: tuple[int, ...]
     digest: int
+    samples: tuple[NDArray[np.generic], ...] = ()
     section_means: NDArray[np.float32] | None = None
 
     def problems(self, *, decibels: bool = False) -> list[str]:
@@ -78,12 +86,13 @@ def survey(planes: Iterable[NDArray[np.generic]], start: int, section_index: NDA
     projection: MeanProjection | None = None
     sections: SectionMeans | None = None
     low, high, count = np.inf, -np.inf, Digest(start)
-    overflowing = []
+    overflowing, samples = [], []
     for number, plane in enumerate(planes):
         if projection is None:
             projection = MeanProjection(plane.shape, plane.dtype)
             sections = None if section_index is None else SectionMeans(plane.shape)
         count.add(plane)
+        samples.append(spread(plane).copy())
         least, most = np.fmin.reduce(plane, axis=None), np.fmax.reduce(plane, axis=None)
         if plane.dtype.kind == "f" and (abs(float(least)) > _FLOAT32_MAX or abs(float(most)) > _FLOAT32_MAX):
             overflowing.append(number)
@@ -98,12 +107,10 @@ def survey(planes: Iterable[NDArray[np.generic]], start: int, section_index: NDA
     if overflowing:  # such a volume is refused; its means may not exist
         return Survey(np.full(plane.shape, np.nan), low, high, tuple(overflowing), count.total)
     means = None if sections is None else sections.means()
-    return Survey(projection.mean(), low, high, (), count.total, means)
+    return Survey(projection.mean(), low, high, (), count.total, tuple(samples), means)
 
 
-def by_section(
-    planes: Iterable[NDArray[np.float32]], index: NDArray[np.int64]
-) -> Iterator[Iterator[NDArray[np.float32]]]:
-    """Planes of one section after the other, `index` being the section of every plane."""
-    for _, group in groupby(zip(index, planes, strict=True), key=lambda item: item[0]):
-        yield (plane for _, plane in group)
+def by_section(of_planes: Iterable[Item], index: NDArray[np.int64]) -> Iterator[Iterator[Item]]:
+    """What belongs to the planes of one section after the other, `index` being the section of every plane."""
+    for _, group in groupby(zip(index, of_planes, strict=True), key=itemgetter(0)):
+        yield (item for _, item in group)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import islice
 from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
@@ -13,10 +15,14 @@ from numpy.typing import NDArray
 
 from xoctnorm.agarose import AgaroseMask
 from xoctnorm.depths import depth_of_planes, position_of_planes
+from xoctnorm.kernels.order_statistics import spread
+from xoctnorm.kernels.strips import strips
 from xoctnorm.sections import Sections, plane_dims
 from xoctnorm.statistics import Survey
+from xoctnorm.threads import in_threads
 
 Plane = NDArray[np.float32]
+Result = TypeVar("Result")
 
 _BLOCK_BYTES = 64 * 2**20  # chunks are read together up to here
 _LARGEST_CHUNK_BYTES = 256 * 2**20  # a larger one is read in slices along z
@@ -68,13 +74,42 @@ class Planes:
 
     def planes(self) -> Iterator[Plane]:
         """Planes in plane order, in float32, after all transfers. One pass is one read of the volume."""
+        axes = self._axes()
+        for _, plane, parameters in self._jobs(None):
+            corrected = np.empty(plane.shape, np.float32)
+            _through(self.transfers, plane, parameters, axes, corrected)
+            yield corrected
+
+    def each_plane(
+        self, function: Callable[[int, Plane], Result], only: NDArray[np.bool_] | None = None
+    ) -> Iterator[Result]:
+        """Results of `function(number, plane)` in plane order, of all planes or of some, side by side in threads.
+
+        Planes are in float32, after all transfers, and may be overwritten when the function returns. One pass is one
+        read of the volume.
+        """
+        axes, own = self._axes(), threading.local()
+
+        def of_plane(job: tuple[int, NDArray[np.generic], list[Any]]) -> Result:
+            number, plane, parameters = job
+            if not self.transfers and plane.dtype == np.float32 and plane.flags.c_contiguous:
+                return function(number, plane)  # type: ignore[arg-type]
+            if not hasattr(own, "plane"):
+                own.plane = np.empty(plane.shape, np.float32)
+            _through(self.transfers, plane, parameters, axes, own.plane)
+            return function(number, own.plane)
+
+        return in_threads(of_plane, self._jobs(only))
+
+    def _jobs(self, only: NDArray[np.bool_] | None) -> Iterator[tuple[int, NDArray[np.generic], list[Any]]]:
+        """Number, values and parameters of every plane."""
+        number = 0
         for key, block in self._blocks():
             parameters = [values[key] for values in self._laid_out()]
-            axes = self._axes()
-            for number, plane in enumerate(block):
-                yield _through(
-                    self.transfers, plane, [p[number][one.across] for p, one in zip(parameters, axes, strict=True)]
-                )
+            for at, plane in enumerate(block):
+                if only is None or only[number]:
+                    yield number, plane, [p[at] for p in parameters]
+                number += 1
 
     def correct(
         self, dtype: np.dtype[np.generic], see: Callable[[NDArray[np.generic]], None] | None = None
@@ -93,11 +128,17 @@ class Planes:
             )
             return result
         out = np.empty(self.data.shape, dtype)
-        for key, block in self._blocks():
-            out[key] = correct_block(block, *(values[key] for values in self._laid_out()))
+        planes = out.reshape(-1, *out.shape[-2:])
+        axes = self._axes()
+
+        def of_plane(job: tuple[int, NDArray[np.generic], list[Any]]) -> NDArray[np.generic]:
+            number, plane, parameters = job
+            _through(self.transfers, plane, parameters, axes, planes[number])
+            return plane
+
+        for plane in in_threads(of_plane, self._jobs(None)):
             if see is not None:
-                for plane in block:
-                    see(plane)
+                see(plane)
         return xr.Variable(self.data.dims, out)
 
     def _own_dims(self, parameter: xr.Variable) -> list[Hashable]:
@@ -191,6 +232,23 @@ class Volume(Planes):
     position: NDArray[np.float64] | None = None
     noise: xr.Variable | None = None
 
+    def samples(self) -> Iterator[Plane]:
+        """Some values of every plane after all transfers, as the first read found them."""
+        axes, shape = self._axes(), self.data.shape[-2:]
+        laid_out = [p.reshape(-1, *p.shape[self.data.ndim - 2 :]) for p in self._laid_out()]
+        for number, values in enumerate(self.survey.samples):
+            some = np.array(values, np.float32)[None]
+            of_plane = [
+                p[number][one.across]
+                if not any(isinstance(at, slice) for at in one.across)
+                else spread(np.broadcast_to(p[number], shape))[None]
+                for p, one in zip(laid_out, axes, strict=True)
+            ]
+            rest = iter(of_plane)
+            for transfer in self.transfers:
+                some = transfer.function(some, *islice(rest, len(transfer.parameters)))
+            yield some[0]
+
     @property
     def depths(self) -> NDArray[np.int64]:
         """Depth of every plane below the cut, in planes."""
@@ -220,6 +278,11 @@ class _Axes(NamedTuple):
     across: tuple[slice | int, ...]
     n_own: int
 
+    def of_strip(self, values: NDArray[np.generic], rows: slice) -> Any:
+        """What a strip of a plane takes of the values of its plane."""
+        along_y, along_x = self.across
+        return values[rows if isinstance(along_y, slice) else along_y, along_x]
+
     def laid_out(self, values: NDArray[np.generic], block: tuple[int, ...]) -> NDArray[np.generic]:
         """Values with all axes of a block, and their own, as a view."""
         across = [n if isinstance(at, slice) else 1 for n, at in zip(block[-2:], self.across, strict=True)]
@@ -237,14 +300,24 @@ def _correct_block(
     laid_out = [one.laid_out(values, block.shape) for one, values in zip(axes, parameters, strict=True)]
     out = np.empty(block.shape, dtype)
     for plane in np.ndindex(block.shape[:-2]):
-        of_plane = [p[plane][one.across] for p, one in zip(laid_out, axes, strict=True)]
-        out[plane] = _through(transfers, block[plane], of_plane)
+        _through(transfers, block[plane], [p[plane] for p in laid_out], axes, out[plane])
     return out
 
 
-def _through(transfers: tuple[Transfer, ...], plane: NDArray[np.generic], parameters: list[Any]) -> Plane:
-    corrected = np.array(plane, dtype=np.float32, order="C")
-    rest = iter(parameters)
-    for transfer in transfers:
-        corrected = transfer.function(corrected, *(next(rest) for _ in transfer.parameters))
-    return corrected
+def _through(
+    transfers: tuple[Transfer, ...],
+    plane: NDArray[np.generic],
+    parameters: Sequence[NDArray[np.generic]],
+    axes: Sequence[_Axes],
+    out: NDArray[np.generic],
+) -> None:
+    """Correct a plane into `out`, strip by strip: all transfers of one happen while it is in the cache."""
+    for rows in strips(plane.shape):
+        strip = out[rows] if out.dtype == np.float32 else np.empty(out[rows].shape, np.float32)
+        strip[...] = plane[rows]
+        corrected, rest = strip, iter(zip(parameters, axes, strict=True))
+        for transfer in transfers:
+            of_strip = [one.of_strip(values, rows) for values, one in islice(rest, len(transfer.parameters))]
+            corrected = transfer.function(corrected, *of_strip)
+        if corrected is not out:
+            out[rows] = corrected

@@ -11,7 +11,8 @@ import xarray as xr
 from xoctnorm.checks import FEWEST_AGAROSE_PIXELS, number_problems
 from xoctnorm.corrections.base import Correction
 from xoctnorm.errors import listed, raise_problems
-from xoctnorm.kernels.background import plane_thresholds, remove_background
+from xoctnorm.kernels.background import remove_background
+from xoctnorm.kernels.order_statistics import plane_thresholds
 from xoctnorm.volume import PlanesT, Transfer, Volume
 
 
@@ -44,10 +45,13 @@ class Background(Correction):
         assert volume.agarose is not None
         agarose = volume.agarose
         floors, caps = np.array(
-            [
-                plane_thresholds(plane, agarose.of_plane(number), self.percentile_max, FEWEST_AGAROSE_PIXELS)
-                for number, plane in enumerate(volume.planes())
-            ],
+            list(
+                volume.each_plane(
+                    lambda number, plane: plane_thresholds(
+                        plane, agarose.of_plane(number), self.percentile_max, FEWEST_AGAROSE_PIXELS
+                    )
+                )
+            ),
             dtype=np.float32,
         ).T
         if np.isnan(floors).all():

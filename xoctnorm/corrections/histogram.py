@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -14,8 +13,7 @@ from xoctnorm.checks import FEWEST_SECTION_VOXELS, integer_problems, number_prob
 from xoctnorm.corrections.base import Correction
 from xoctnorm.corrections.tables import by_row
 from xoctnorm.errors import listed
-from xoctnorm.kernels.histograms import bin_centers, histogram, match_histogram, matching_table
-from xoctnorm.statistics import by_section
+from xoctnorm.kernels.histograms import Mapping, bin_centers, histogram, matching_table
 from xoctnorm.volume import Plane, PlanesT, Transfer, Volume
 
 
@@ -56,11 +54,10 @@ class HistogramMatch(Correction):
         centers = bin_centers(self.n_bins, self.tissue_threshold)
         tables = np.full((len(sections), self.n_bins), np.nan)
         if len(sections) > 1:
-            counts = [
-                sum(histogram(plane, self.n_bins, self.tissue_threshold) for plane in planes)
-                for planes in by_section(volume.planes(), sections.index)
-            ]
-            tables = section_tables(np.array(counts), centers)
+            counts = np.zeros(tables.shape, np.int64)
+            of_planes = volume.each_plane(lambda _, plane: histogram(plane, self.n_bins, self.tissue_threshold))
+            np.add.at(counts, sections.index, list(of_planes))
+            tables = section_tables(counts, centers)
         fitted = xr.Dataset(
             {"matched_intensity": (("section_label", "bin"), tables)}, coords={"bin_center": ("bin", centers)}
         )
@@ -75,14 +72,8 @@ class HistogramMatch(Correction):
     def apply(self, planes: PlanesT, fitted: xr.Dataset) -> PlanesT:
         """Map every plane by the table of its section."""
         rows, (tables,) = by_row(fitted, "bin", "matched_intensity")
-        mapping = partial(
-            match_by_row,
-            tables=tables,
-            centers=fitted["bin_center"].to_numpy(),
-            tissue_threshold=self.tissue_threshold,
-            strength=self.strength,
-        )
-        return planes.through(Transfer(mapping, (rows,)))
+        mapping = Mapping.of(tables, fitted["bin_center"].to_numpy(), self.tissue_threshold, self.strength)
+        return planes.through(Transfer(mapping.map, (rows,)))
 
 
 def section_tables(counts: NDArray[np.int64], centers: Plane) -> NDArray[np.float64]:
@@ -93,19 +84,3 @@ def section_tables(counts: NDArray[np.int64], centers: Plane) -> NDArray[np.floa
         for row in np.flatnonzero(counts.sum(axis=1) >= FEWEST_SECTION_VOXELS):
             tables[row] = matching_table(counts[row], reference, centers)
     return tables
-
-
-def match_by_row(
-    plane: Plane,
-    row: int,
-    *,
-    tables: NDArray[np.float64],
-    centers: Plane,
-    tissue_threshold: float,
-    strength: float,
-) -> Plane:
-    """Map a plane by one row of the tables; leave it alone where the row is NaN."""
-    table = tables[row]
-    if np.isnan(table[0]):
-        return plane
-    return match_histogram(plane, table, centers, tissue_threshold, strength)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from xoctnorm.checks import FEWEST_SECTION_VOXELS, number_problems
 from xoctnorm.corrections.base import Correction
 from xoctnorm.errors import listed
-from xoctnorm.kernels.background import multiply, percentile
+from xoctnorm.kernels.background import multiply
+from xoctnorm.kernels.order_statistics import POSITIVE, Bracket, Counted, bracket_of, counted, percentile_of_all
 from xoctnorm.kernels.smoothing import factors_to_median, smooth_where_present
 from xoctnorm.statistics import by_section
 from xoctnorm.volume import Plane, PlanesT, Transfer, Volume
@@ -64,12 +65,7 @@ class PercentileScale(Correction):
         metric = np.full(len(sections), np.nan)
         smoothed, factors = metric, np.ones(len(sections), np.float32)
         if len(sections) > 1:
-            metric = np.array(
-                [
-                    section_metric((plane[plane > 0] for plane in planes), self.percentile)
-                    for planes in by_section(volume.planes(), sections.index)
-                ]
-            )
+            metric = self._metric(volume)
             smoothed = smooth_where_present(metric, sections.position, self.smooth_sigma)
             full = factors_to_median(smoothed, self.min_scale, self.max_scale)
             factors = blend(full, self.strength).astype(np.float32)
@@ -94,6 +90,23 @@ class PercentileScale(Correction):
             )
         return fitted, notes
 
+    def _metric(self, volume: Volume) -> NDArray[np.float64]:
+        """Percentile of every section; one read, and one more of the planes of sections whose sample misled."""
+        index = volume.sections.index
+        some = [np.concatenate(list(samples)) for samples in by_section(volume.samples(), index)]
+        brackets = [bracket_of(values[values > 0], self.percentile / 100) for values in some]
+
+        def count(number: int, plane: Plane) -> Counted:
+            return counted(plane, brackets[index[number]], POSITIVE)
+
+        metric = [
+            section_percentile(list(parts), self.percentile) for parts in by_section(volume.each_plane(count), index)
+        ]
+        for row in [row for row, value in enumerate(metric) if value is None]:
+            brackets[row] = Bracket()
+            metric[row] = section_percentile(list(volume.each_plane(count, only=index == row)), self.percentile)
+        return np.array(metric, np.float64)
+
     def apply(self, planes: PlanesT, fitted: xr.Dataset) -> PlanesT:
         """Multiply every plane by its factor."""
         return planes.through(Transfer(multiply, (fitted["scale_factor"].variable,)))
@@ -104,7 +117,12 @@ def blend(factors: NDArray[np.float64], strength: float) -> NDArray[np.float64]:
     return factors if strength == 1 else 1 + strength * (factors - 1)
 
 
-def section_metric(parts: Iterable[Plane], q: float) -> float:
-    """Percentile of all values of a section; 0, which means missing, of fewer than 500."""
-    values = np.concatenate([np.empty(0, np.float32), *parts])
-    return float(percentile(values, q)) if values.size >= FEWEST_SECTION_VOXELS else 0.0
+def section_percentile(parts: Sequence[Counted], q: float) -> float | None:
+    """Percentile of the counted values of a section; 0, which means missing, of fewer than 500.
+
+    None where the bracket missed it.
+    """
+    if sum(part.present for part in parts) < FEWEST_SECTION_VOXELS:
+        return 0.0
+    found = percentile_of_all(parts, q)
+    return None if found is None else float(found)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from xoctnorm.checks import integer_problems, number_problems
 from xoctnorm.corrections.base import Correction
 from xoctnorm.errors import listed
-from xoctnorm.kernels.background import Plane, multiply, present
+from xoctnorm.kernels.background import Plane, multiply
 from xoctnorm.kernels.smoothing import profile_gains
 from xoctnorm.volume import Planes, PlanesT, Transfer, Volume
 
@@ -44,9 +43,7 @@ class ZProfile(Correction):
 
     def fit(self, volume: Volume) -> tuple[xr.Dataset, list[str]]:
         """Find the gain of every plane; one read."""
-        means = np.array(
-            [tissue_mean(plane, tissue, self.min_tissue_voxels) for plane, tissue in _planes_and_tissue(volume)]
-        )
+        means = np.array(_means(volume, self.min_tissue_voxels))
         smoothed, gains = profile_gains(means, self.sigma)
         fitted = xr.Dataset(
             {
@@ -75,19 +72,25 @@ class ZProfile(Correction):
         return planes.through(Transfer(multiply, (fitted["zprofile_gain"].variable,)))
 
 
-def _planes_and_tissue(volume: Volume) -> Iterator[tuple[Plane, NDArray[np.bool_]]]:
-    """Every plane and its tissue: the mask that the user gave, else what is neither agarose nor empty."""
+def _means(volume: Volume, min_voxels: int) -> list[float]:
+    """Mean of every plane over its tissue: the mask that the user gave, else what is neither agarose nor empty."""
     if volume.tissue is not None:
         masks = Planes(volume.tissue).raw_planes()
-        for plane, mask in zip(volume.planes(), masks, strict=True):
-            yield plane, mask.astype(bool, copy=False)
-    else:
-        assert volume.agarose is not None
-        for number, plane in enumerate(volume.planes()):
-            yield plane, ~volume.agarose.of_plane(number) & (plane != 0)
+        return [
+            tissue_mean(plane, mask.astype(bool, copy=False), min_voxels)
+            for plane, mask in zip(volume.planes(), masks, strict=True)
+        ]
+    assert volume.agarose is not None
+    agarose = volume.agarose
+    means = volume.each_plane(
+        lambda number, plane: tissue_mean(plane, ~agarose.of_plane(number) & (plane != 0), min_voxels)
+    )
+    return list(means)
 
 
 def tissue_mean(plane: Plane, tissue: NDArray[np.bool_], min_voxels: int) -> float:
     """Mean of a plane over the present voxels of its tissue; NaN, which means missing, with too few."""
-    values = present(plane[tissue])
-    return float(values.mean(dtype=np.float64)) if values.size >= max(min_voxels, 1) else float("nan")
+    from xoctnorm.kernels import compiled
+
+    total, count = compiled.sum_where(compiled.frozen(plane), compiled.frozen(tissue))
+    return total / count if count >= max(min_voxels, 1) else float("nan")

@@ -29,24 +29,13 @@ def percentile(values: Plane, q: float) -> np.float32:
     below = int(position)
     above = min(below + 1, values.size - 1)
     low, high = np.partition(values, (below, above))[[below, above]]
-    share, step = position - below, high - low
-    # In float32, and from the nearer of the two, as NumPy 2.4 does.
+    return between(low, high, position - below)
+
+
+def between(low: np.float32, high: np.float32, share: float) -> np.float32:
+    """Interpolate in float32 and from the nearer of two values, as NumPy 2.4 does."""
+    step = high - low
     return np.float32(low + step * share if share < 0.5 else high - step * (1 - share))
-
-
-def plane_thresholds(
-    plane: Plane, agarose: NDArray[np.bool_], percentile_max: float, min_pixels: int = 1
-) -> tuple[np.float32, np.float32]:
-    """Floor and cap of one plane.
-
-    The cap is percentile `percentile_max` of the plane, the floor the median of the capped plane
-    over agarose: NaN with fewer than `min_pixels` present pixels of agarose.
-    """
-    cap = percentile(plane, percentile_max)
-    floor_pixels = present(plane[agarose])
-    if floor_pixels.size < max(min_pixels, 1):
-        return np.float32(np.nan), cap
-    return np.float32(np.median(np.minimum(floor_pixels, cap))), cap
 
 
 def remove_background(plane: Plane, floor: Number, cap: Number, divisor: Number) -> Plane:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Self
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,7 +24,11 @@ def bin_centers(n_bins: int, tissue_threshold: float) -> Plane:
 
 def histogram(values: Plane, n_bins: int, tissue_threshold: float) -> NDArray[np.int64]:
     """Counts in equal bins, last edge included; values outside, and NaN, are not counted."""
-    counts: NDArray[np.int64] = np.histogram(values, n_bins, range=histogram_range(tissue_threshold))[0]
+    from xoctnorm.kernels import compiled
+
+    counts = np.zeros(n_bins, np.int64)
+    edges = np.linspace(*histogram_range(tissue_threshold), n_bins + 1, dtype=np.float32)
+    compiled.bin_counts(compiled.frozen(values), edges, counts)
     return counts
 
 
@@ -37,14 +44,46 @@ def matching_table(counts: NDArray[np.int64], reference: NDArray[np.int64], cent
     return table
 
 
-def match_histogram(
-    plane: Plane, table: NDArray[np.float64], centers: Plane, tissue_threshold: float, strength: float
-) -> Plane:
-    """Map voxels above the tissue threshold, linear between bin centres and constant beyond them.
+@dataclass(frozen=True)
+class Mapping:
+    """Tables that map intensities above a threshold, linear between bin centres and constant beyond them.
 
-    `strength` blends the mapped plane (1) with the plane as it came (0). NaN stays NaN.
+    Attributes
+    ----------
+    centers
+        Bin centres.
+    slope, offset
+        Of the line from one centre to the next, `(row, bin)`; NaN rows leave a plane alone.
+    tissue_threshold
+        Voxels at or below it, and NaN, stay as they are.
+    strength
+        Blends the mapped plane (1) with the plane as it came (0).
     """
-    matched = np.interp(plane, centers, table)
-    if strength != 1:
-        matched = (1 - strength) * plane + strength * matched
-    return np.where(plane > tissue_threshold, matched, plane).astype(np.float32)
+
+    centers: Plane
+    slope: NDArray[np.float64]
+    offset: NDArray[np.float64]
+    tissue_threshold: float
+    strength: float = 1.0
+
+    @classmethod
+    def of(cls, tables: NDArray[np.float64], centers: Plane, tissue_threshold: float, strength: float = 1.0) -> Self:
+        """Lines of tables `(row, bin)`, the intensities to which the centres are mapped."""
+        slope = np.diff(tables) / np.diff(centers.astype(np.float64))
+        slope = np.concatenate([slope, np.zeros((len(tables), 1))], axis=1)  # beyond the last centre
+        return cls(centers, slope, tables - slope * centers, tissue_threshold, strength)
+
+    def map(self, plane: Plane, row: int) -> Plane:
+        """Map a contiguous plane, or a part of one, by a row of the tables, in place."""
+        from xoctnorm.kernels import compiled
+
+        if np.isnan(self.offset[row, 0]):
+            return plane
+        out = plane.reshape(-1) if self.strength == 1 else np.empty(plane.size, np.float32)
+        compiled.interpolate(
+            compiled.frozen(plane), self.centers, self.slope[row], self.offset[row], self.tissue_threshold, out
+        )
+        if self.strength != 1:
+            plane *= np.float32(1 - self.strength)
+            plane += np.float32(self.strength) * out.reshape(plane.shape)
+        return plane

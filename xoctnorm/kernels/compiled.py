@@ -1,0 +1,221 @@
+"""Loops over voxels for which NumPy needs copies, sorting or searching, compiled by Numba.
+
+Import this module where it is used: that takes longer than importing all the rest. Every kernel releases the GIL and
+runs in one thread. Input is flat, contiguous and read-only (`frozen`), so that one compiled version serves any array.
+Results are those of the NumPy expressions in the docstrings.
+
+Voxels are taken in blocks: first loops without branches, which become vector instructions, write what they find into
+a small buffer; then voxels are moved one by one where that is necessary. An index is unsigned, since the wraparound
+of negative ones keeps loops from becoming vector instructions.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+_BLOCK = 128
+_UNSURE = 1.5e-4 / 512  # of the number of bins: nearer to an edge than that, float32 may tell the wrong bin
+_index = np.uint64
+
+
+def frozen(values: NDArray[Any]) -> NDArray[Any]:
+    """A flat read-only view of an array, of a copy where it is not contiguous."""
+    flat = np.ascontiguousarray(values).reshape(-1).view()
+    flat.flags.writeable = False
+    return flat
+
+
+@njit(nogil=True, cache=True)
+def bracket(values: Floats, least: float, low: float, high: float, inside: Floats) -> tuple[int, int, int]:
+    """Copy the values from `low` to `high` into `inside`, which needs room for one block more.
+
+    Returns how many of those from `least` on are smaller, how many were copied (-1: there is no room), and how
+    many there are; NaN does not count.
+    """
+    least, low, high = np.float32(least), np.float32(low), np.float32(high)
+    below, n_inside, n_present = 0, 0, 0
+    flag = np.empty(_BLOCK, np.uint8)
+    for start in range(0, values.size, _BLOCK):
+        smaller, within, present = 0, 0, 0
+        n = min(_BLOCK, values.size - start)
+        for i in range(n):
+            value = values[_index(start + i)]
+            chosen = (value >= low) & (value <= high)
+            present += value >= least
+            smaller += (value >= least) & (value < low)
+            within += chosen
+            flag[_index(i)] = chosen
+        below += smaller
+        n_present += present
+        if within:
+            if n_inside + _BLOCK > inside.size:
+                return below, -1, n_present
+            for i in range(n):
+                inside[_index(n_inside)] = values[_index(start + i)]
+                n_inside += flag[_index(i)]
+    return below, n_inside, n_present
+
+
+@njit(nogil=True, cache=True)
+def bracket_where(
+    values: Floats, where: NDArray[np.bool_], low: float, high: float, inside: Floats
+) -> tuple[int, int, int]:
+    """Do as `bracket` does for the values at `where`."""
+    low, high = np.float32(low), np.float32(high)
+    below, n_inside, n_present = 0, 0, 0
+    flag = np.empty(_BLOCK, np.uint8)
+    for start in range(0, values.size, _BLOCK):
+        smaller, within, present = 0, 0, 0
+        n = min(_BLOCK, values.size - start)
+        for i in range(n):
+            value, here = values[_index(start + i)], where[_index(start + i)]
+            chosen = here & (value >= low) & (value <= high)
+            present += here & (value == value)
+            smaller += here & (value < low)
+            within += chosen
+            flag[_index(i)] = chosen
+        below += smaller
+        n_present += present
+        if within:
+            if n_inside + _BLOCK > inside.size:
+                return below, -1, n_present
+            for i in range(n):
+                inside[_index(n_inside)] = values[_index(start + i)]
+                n_inside += flag[_index(i)]
+    return below, n_inside, n_present
+
+
+@njit(nogil=True, cache=True)
+def bin_counts(values: Floats, edges: Floats, counts: NDArray[np.int64]) -> None:
+    """Add counts in equal bins: ``counts += np.histogram(values, edges)[0]``."""
+    n_bins = counts.size
+    first, last = edges[0], edges[n_bins]
+    per_value = np.float32(n_bins / (np.float64(last) - np.float64(first)))
+    sure = np.float32(0.5 - _UNSURE * n_bins)
+    outside = np.int32(n_bins)
+    lanes = np.zeros((4, n_bins + 1), np.int64)  # neighbours often share a bin, and one counter would have to wait
+    bins = np.empty(_BLOCK, np.int32)
+    for start in range(0, values.size, _BLOCK):
+        n, unsure = min(_BLOCK, values.size - start), 0
+        for i in range(n):
+            value = values[_index(start + i)]
+            counted = (value >= first) & (value <= last)
+            place = ((value if counted else first) - first) * per_value
+            guess = np.int32(place)
+            unsure += counted & (abs(place - np.float32(guess) - np.float32(0.5)) > sure)
+            bins[_index(i)] = guess if counted else outside
+        if unsure:
+            for i in range(n):
+                if bins[i] != outside or values[start + i] == last:
+                    bins[i] = _bin_of(values[start + i], bins[i], edges)
+        for i in range(n):
+            lanes[_index(i % 4), _index(bins[_index(i)])] += 1
+    for i in range(n_bins):
+        counts[i] += lanes[0, i] + lanes[1, i] + lanes[2, i] + lanes[3, i]
+
+
+@njit(nogil=True, cache=True)
+def _bin_of(value: float, guess: int, edges: Floats) -> int:
+    """Bin of a value between the first and the last edge, which belongs to the last bin, from a guess next to it."""
+    guess = min(guess, edges.size - 2)
+    if value < edges[guess]:
+        return guess - 1
+    return guess + 1 if value >= edges[guess + 1] and guess + 2 < edges.size else guess
+
+
+@njit(nogil=True, cache=True)
+def interpolate(
+    values: Floats,
+    knots: Floats,
+    slope: NDArray[np.float64],
+    offset: NDArray[np.float64],
+    threshold: float,
+    out: Floats,
+) -> None:
+    """Map values above a threshold, linear between equally spaced knots, constant beyond; NaN stays NaN.
+
+    A value from knot ``i`` on becomes ``slope[i] * value + offset[i]``. `out` may be `values`.
+    """
+    n_bins = knots.size - 1
+    first, last, threshold = knots[0], knots[n_bins], np.float32(threshold)
+    per_value = np.float32(n_bins / (np.float64(last) - np.float64(first)))
+    sure = np.float32(0.5 - _UNSURE * n_bins)
+    bins = np.empty(_BLOCK, np.int32)
+    for start in range(0, values.size, _BLOCK):
+        n, unsure = min(_BLOCK, values.size - start), 0
+        for i in range(n):
+            value = values[_index(start + i)]
+            value = value if value > first else first
+            value = value if value < last else last
+            place = (value - first) * per_value
+            guess = np.int32(place)
+            unsure += (abs(place - np.float32(guess) - np.float32(0.5)) > sure) & (value > first)
+            bins[_index(i)] = guess
+        if unsure:
+            for i in range(n):
+                value = values[start + i]
+                if first < value < last:
+                    bins[i] = _bin_of(value, bins[i], knots)
+                elif value >= last:
+                    bins[i] = n_bins
+        for i in range(n):
+            original = values[_index(start + i)]
+            value = original if original > first else first
+            value = value if value < last else last
+            at = _index(bins[_index(i)])
+            mapped = np.float32(slope[at] * np.float64(value) + offset[at])
+            out[_index(start + i)] = mapped if original > threshold else original
+
+
+@njit(nogil=True, cache=True)
+def add_plane(values: Floats, total: NDArray[np.float64]) -> tuple[int, int]:
+    """Add a plane to a sum in float64; returns the bits of its least and largest value, ordered as the values are.
+
+    NaN, which is added as it is, is beyond infinity in that order.
+    """
+    bits = values.view(np.int32)
+    least, most = np.int32(2**31 - 1), np.int32(-(2**31))
+    for i in range(values.size):
+        total[i] += np.float64(values[i])
+    for i in range(values.size):
+        word = bits[i]
+        word = word ^ ((word >> np.int32(31)) & np.int32(2**31 - 1))
+        least = min(least, word)
+        most = max(most, word)
+    return least, most
+
+
+@njit(nogil=True, cache=True)
+def sum_of_words(bits: NDArray[np.uint32], start: int) -> int:
+    """Sum modulo 2**64 of the mixed words of voxels, the first of which has index `start`; see `digest`."""
+    total = np.uint64(0)
+    golden = np.uint64(0x9E3779B97F4A7C15)
+    at = (np.uint64(start) + np.uint64(1)) * golden
+    for i in range(bits.size):
+        word = at + np.uint64(bits[i])
+        at += golden
+        word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        total += word ^ (word >> np.uint64(31))
+    return total
+
+
+@njit(nogil=True, cache=True)
+def sum_where(values: Floats, where: NDArray[np.bool_]) -> tuple[float, int]:
+    """Sum in float64 of the present values at `where`, in a fixed order, and their number."""
+    lanes, n_present = np.zeros(_BLOCK), 0
+    for start in range(0, values.size, _BLOCK):
+        n, count = min(_BLOCK, values.size - start), 0
+        for i in range(n):
+            value = values[_index(start + i)]
+            counts = where[_index(start + i)] & (value == value)
+            lanes[_index(i)] += np.float64(value if counts else np.float32(0))
+            count += counts
+        n_present += count
+    return lanes.sum(), n_present

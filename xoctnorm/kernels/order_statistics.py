@@ -1,0 +1,144 @@
+"""Exact percentiles and medians without sorting: a sample tells between which values they lie, one pass counts.
+
+What lies between is copied and selected from. Where the sample misled, everything is; results are those of
+`np.percentile` and `np.median`, to the bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xoctnorm.kernels.background import between
+
+Values = NDArray[np.float32]
+AnyDtype = TypeVar("AnyDtype", bound=np.generic)
+Ranks = Callable[[int], tuple[int, int]]
+
+POSITIVE = float(np.finfo(np.float32).smallest_subnormal)
+_SAMPLE = 4096
+_SIGMAS = 5.0
+_BLOCK = 128  # room that the compiled loops need to spare
+
+
+class Bracket(NamedTuple):
+    """Values between which an order statistic is expected, and the share of all values that lies there."""
+
+    low: float = -np.inf
+    high: float = np.inf
+    share: float = 1.0
+
+
+class Counted(NamedTuple):
+    """How many values of an array are below a bracket, the values inside it, and how many there are at all."""
+
+    below: int
+    inside: Values
+    present: int
+
+
+def spread(values: NDArray[AnyDtype]) -> NDArray[AnyDtype]:
+    """Evenly spread values of an array, about 4096."""
+    step = max(1, values.size // _SAMPLE) | 1  # odd, so that it does not fall into step with the rows
+    return values.reshape(-1)[::step]
+
+
+def sample(values: Values, where: NDArray[np.bool_] | None = None) -> Values:
+    """Evenly spread values of an array, or of those at `where`, without NaN."""
+    some = spread(values) if where is None else spread(values)[spread(where)]
+    return some[some == some]
+
+
+def bracket_of(some: Values, fraction: float) -> Bracket:
+    """Where the order statistic at a fraction of all values lies, if a sample is fair: but for one in a million."""
+    ordered = np.sort(some)
+    reach = _SIGMAS * np.sqrt(ordered.size * fraction * (1 - fraction)) + 3
+    first, last = int(fraction * ordered.size - reach), int(fraction * ordered.size + reach) + 1
+    return Bracket(
+        float(ordered[first]) if first >= 0 else -np.inf,
+        float(ordered[last]) if last < ordered.size else np.inf,
+        min(1.0, 2 * reach / max(ordered.size, 1)),
+    )
+
+
+def counted(
+    values: Values, bracket: Bracket, least: float = -np.inf, where: NDArray[np.bool_] | None = None
+) -> Counted:
+    """Count the values of a contiguous array, from `least` on, or at `where`."""
+    from xoctnorm.kernels import compiled
+
+    flat = compiled.frozen(values)
+    low = max(bracket.low, least)
+    for room in (int(2 * bracket.share * flat.size), flat.size):
+        inside = np.empty(room + _BLOCK, np.float32)
+        if where is None:
+            below, n_inside, present = compiled.bracket(flat, least, low, bracket.high, inside)
+        else:
+            below, n_inside, present = compiled.bracket_where(flat, compiled.frozen(where), low, bracket.high, inside)
+        if n_inside >= 0:
+            break
+    return Counted(below, inside[:n_inside].copy(), present)
+
+
+def selected(parts: Sequence[Counted], ranks: Ranks) -> tuple[np.float32, np.float32] | None:
+    """The two values whose ranks follow from the number of values; None where they are outside of the bracket."""
+    below = sum(part.below for part in parts)
+    first, last = (rank - below for rank in ranks(sum(part.present for part in parts)))
+    inside = parts[0].inside if len(parts) == 1 else np.concatenate([part.inside for part in parts])
+    if first < 0 or last >= inside.size:
+        return None
+    low, high = np.partition(inside, (first, last))[[first, last]]
+    return low, high
+
+
+def percentile(values: Values, q: float, least: float = -np.inf) -> np.float32:
+    """Percentile `q` (0 to 100) of the present values from `least` on, linearly interpolated; NaN of nothing."""
+    some = sample(values)
+    bracket = bracket_of(some[some >= least], q / 100)
+    part = counted(values, bracket, least)
+    if part.present == 0:
+        return np.float32(np.nan)
+    pair = selected([part], lambda n: _around(n, q))
+    if pair is None:
+        pair = selected([counted(values, Bracket(), least)], lambda n: _around(n, q))
+    assert pair is not None
+    return between(*pair, q / 100 * (part.present - 1) % 1)
+
+
+def percentile_of_all(parts: Sequence[Counted], q: float) -> np.float32 | None:
+    """Percentile of the values of several arrays; NaN of nothing, None where the bracket missed it."""
+    present = sum(part.present for part in parts)
+    if present == 0:
+        return np.float32(np.nan)
+    pair = selected(parts, lambda n: _around(n, q))
+    return None if pair is None else between(*pair, q / 100 * (present - 1) % 1)
+
+
+def _around(n: int, q: float) -> tuple[int, int]:
+    below = int(q / 100 * (n - 1))
+    return below, min(below + 1, n - 1)
+
+
+def _middle(n: int) -> tuple[int, int]:
+    return (n - 1) // 2, n // 2
+
+
+def plane_thresholds(
+    plane: Values, agarose: NDArray[np.bool_], percentile_max: float, min_pixels: int = 1
+) -> tuple[np.float32, np.float32]:
+    """Floor and cap of one plane.
+
+    The cap is percentile `percentile_max` of the plane, the floor the median of the capped plane
+    over agarose: NaN with fewer than `min_pixels` present pixels of agarose.
+    """
+    cap = percentile(plane, percentile_max)
+    part = counted(plane, bracket_of(sample(plane, agarose), 0.5), where=agarose)
+    if part.present < max(min_pixels, 1):
+        return np.float32(np.nan), cap
+    pair = selected([part], _middle) or selected([counted(plane, Bracket(), where=agarose)], _middle)
+    assert pair is not None
+    # Capping keeps the order, so the median of the capped plane is that of its two capped middle values.
+    return np.minimum(pair, cap).mean(dtype=np.float32), cap

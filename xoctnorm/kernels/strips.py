@@ -1,0 +1,24 @@
+"""Parts of a plane that stay in the cache while one correction after the other changes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_STRIP_VOXELS = 2**15
+
+
+def strips(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Slices of a few whole rows each, for a plane `(y, x)`."""
+    n_y, n_x = shape
+    n_rows = max(1, _STRIP_VOXELS // max(n_x, 1))
+    for start in range(0, n_y, n_rows):
+        yield slice(start, min(start + n_rows, n_y))
+
+
+def single(plane: NDArray[Any]) -> NDArray[np.float32]:
+    """A plane in float32 and C order: the plane itself where it is so already."""
+    return np.ascontiguousarray(plane, dtype=np.float32)
