@@ -124,7 +124,7 @@ def first_read(
     decibels: bool = False,
 ) -> Survey:
     """Read volume `number` of those with the same planes once, and refuse what cannot be corrected."""
-    first = survey(Planes(data).raw_planes(), number * int(np.prod(data.shape)), section_index)
+    first = survey(Planes(data).raw_blocks(), number * int(np.prod(data.shape)), section_index)
     raise_problems(call.method, first.problems(decibels=decibels))
     return first
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from typing import TypeVar
@@ -12,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xoctnorm.errors import listed
-from xoctnorm.kernels.digest import Digest
+from xoctnorm.kernels.digest import MODULUS, digest
 from xoctnorm.kernels.masks import MeanProjection, SectionMeans
 from xoctnorm.kernels.order_statistics import spread
+from xoctnorm.kernels.strips import strips
+from xoctnorm.threads import in_threads
 
 Item = TypeVar("Item")
 
@@ -78,36 +81,63 @@ class Survey:
         return found
 
 
-def survey(planes: Iterable[NDArray[np.generic]], start: int, section_index: NDArray[np.int64] | None = None) -> Survey:
-    """Read a volume once; `start` is the index of its first voxel among all that are digested together.
+def survey(blocks: Iterable[NDArray[np.generic]], start: int, section_index: NDArray[np.int64] | None = None) -> Survey:
+    """Read a volume once, some planes `(z, y, x)` at a time.
 
-    With the section of every plane, the mean projections of the sections are taken in the same read.
+    `start` is the index of its first voxel among all that are digested together. With the section of every plane, the
+    mean projections of the sections are taken in the same read. Strips of rows are looked at side by side in threads,
+    each plane after plane: neither threads nor blocks change a bit.
     """
-    projection: MeanProjection | None = None
-    sections: SectionMeans | None = None
-    low, high, count = np.inf, -np.inf, Digest(start)
-    overflowing, samples = [], []
-    for number, plane in enumerate(planes):
-        if projection is None:
-            projection = MeanProjection(plane.shape, plane.dtype)
-            sections = None if section_index is None else SectionMeans(plane.shape)
-        count.add(plane)
-        samples.append(spread(plane).copy())
-        least, most = np.fmin.reduce(plane, axis=None), np.fmax.reduce(plane, axis=None)
-        if plane.dtype.kind == "f" and (abs(float(least)) > _FLOAT32_MAX or abs(float(most)) > _FLOAT32_MAX):
-            overflowing.append(number)
-        else:
-            projection.add(plane)
-            if sections is not None and section_index is not None:
-                sections.add(plane, int(section_index[number]))
-        low, high = float(np.fmin(low, least)), float(np.fmax(high, most))
-    assert projection is not None
-    if low > high:
-        low = high = float("nan")
+    of_strips: list[_StripSurvey] = []
+    samples: list[NDArray[np.generic]] = []
+    for block in blocks:
+        if not of_strips:
+            shape = block.shape[1:]
+            of_strips = [_StripSurvey(rows, shape, block.dtype, section_index) for rows in strips(shape)]
+        first = len(samples)
+        for _ in in_threads(partial(_StripSurvey.add, block=block, first=first, start=start), of_strips):
+            pass
+        samples += [spread(plane).copy() for plane in block]
+    ranges = np.array([strip.ranges for strip in of_strips])  # (strip, plane, 2)
+    low, high = np.fmin.reduce(ranges[..., 0], axis=0), np.fmax.reduce(ranges[..., 1], axis=0)
+    overflowing = [plane for plane, ends in enumerate(zip(low, high, strict=True)) if _overflows(*ends)]
+    lowest, highest = float(np.fmin.reduce(low)), float(np.fmax.reduce(high))
+    digest = sum(strip.digest for strip in of_strips) % MODULUS
     if overflowing:  # such a volume is refused; its means may not exist
-        return Survey(np.full(plane.shape, np.nan), low, high, tuple(overflowing), count.total)
-    means = None if sections is None else sections.means()
-    return Survey(projection.mean(), low, high, (), count.total, tuple(samples), means)
+        return Survey(np.full(shape, np.nan), lowest, highest, tuple(overflowing), digest)
+    mean = np.concatenate([strip.projection.mean() for strip in of_strips])
+    means = None
+    if section_index is not None:
+        means = np.concatenate([strip.sections.means() for strip in of_strips], axis=1)
+    return Survey(mean, lowest, highest, (), digest, tuple(samples), means)
+
+
+def _overflows(least: float, most: float) -> bool:
+    return abs(least) > _FLOAT32_MAX or abs(most) > _FLOAT32_MAX
+
+
+class _StripSurvey:
+    """What is found out about some rows of all planes; `ranges` has the least and the largest value of each plane."""
+
+    def __init__(
+        self, rows: slice, shape: tuple[int, int], dtype: np.dtype[np.generic], section_index: NDArray[np.int64] | None
+    ) -> None:
+        self._rows, self._shape, self._section_index = rows, shape, section_index
+        strip = rows.stop - rows.start, shape[1]
+        self.projection, self.sections = MeanProjection(strip, dtype), SectionMeans(strip)
+        self.ranges: list[tuple[float, float]] = []
+        self.digest = 0
+
+    def add(self, block: NDArray[np.generic], first: int, start: int) -> None:
+        """Look at the rows of planes from number `first` on."""
+        n_y, n_x = self._shape
+        for number, plane in enumerate(block, first):
+            strip = plane[self._rows]
+            with np.errstate(invalid="ignore"):  # infinity: such a volume is refused
+                self.ranges.append(self.projection.add(strip))
+            self.digest += digest(strip, start + (number * n_y + self._rows.start) * n_x)
+            if self._section_index is not None and not _overflows(*self.ranges[-1]):
+                self.sections.add(strip, int(self._section_index[number]))
 
 
 def by_section(of_planes: Iterable[Item], index: NDArray[np.int64]) -> Iterator[Iterator[Item]]:

@@ -72,6 +72,11 @@ class Planes:
         for _, block in self._blocks():
             yield from block
 
+    def raw_blocks(self) -> Iterator[NDArray[np.generic]]:
+        """Some planes `(z, y, x)` at a time as they came, in plane order. One pass is one read of the volume."""
+        for _, block in self._blocks():
+            yield block
+
     def planes(self) -> Iterator[Plane]:
         """Planes in plane order, in float32, after all transfers. One pass is one read of the volume."""
         axes = self._axes()
@@ -319,5 +324,5 @@ def _through(
         for transfer in transfers:
             of_strip = [one.of_strip(values, rows) for values, one in islice(rest, len(transfer.parameters))]
             corrected = transfer.function(corrected, *of_strip)
-        if corrected is not out:
+        if corrected is not strip or out.dtype != np.float32:
             out[rows] = corrected

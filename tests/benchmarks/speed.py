@@ -47,7 +47,7 @@ def make_volume(n_voxels: int, dtype: str) -> xr.DataArray:
     section = np.arange(n_z) * N_SECTIONS // n_z
     gain = np.exp(0.2 * rng.standard_normal(N_SECTIONS))[section]
     depth = np.arange(n_z) - np.searchsorted(section, section)
-    brightness = gain * 0.97 ** depth * np.exp(0.02 * rng.standard_normal(n_z))
+    brightness = gain * 0.97**depth * np.exp(0.02 * rng.standard_normal(n_z))
     volume = np.empty((n_z, side, side), dtype)
     scale = 40000 if dtype == "uint16" else 1
     for z, plane in enumerate(volume):
@@ -64,7 +64,9 @@ def cases(da: xr.DataArray) -> list[Case]:
     tissue = np.broadcast_to(~mask, one.shape) & (one > 0)
     n = N_SECTIONS
     return [
-        Case("normalize_volume", lambda: fast.normalize_volume(vol, mask), lambda: baseline.normalize_volume(vol, mask)),
+        Case(
+            "normalize_volume", lambda: fast.normalize_volume(vol, mask), lambda: baseline.normalize_volume(vol, mask)
+        ),
         Case(
             "compute_scale_factors",
             lambda: fast.compute_scale_factors(one, n, 1.0, 80.0, 0.5, 2.0),
@@ -129,7 +131,8 @@ def table(n_voxels: int, dtype: str, threads: list[int], runs: int) -> list[str]
     del target
     rows = [
         f"\n{dtype}, {' x '.join(str(n) for n in da.shape)} voxels; np.copyto {copy:.2f} ns per voxel\n",
-        "| | plain, ns per voxel | " + " | ".join(f"{n} thread{'s' * (n > 1)}, ns | ratio" for n in threads)
+        "| | plain, ns per voxel | "
+        + " | ".join(f"{n} thread{'s' * (n > 1)}, ns | ratio" for n in threads)
         + " | to np.copyto | extra memory, % of volume | MB |",
         "| --- |" + " --: |" * (4 + 2 * len(threads)),
     ]

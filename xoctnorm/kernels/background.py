@@ -43,11 +43,9 @@ def remove_background(plane: Plane, floor: Number, cap: Number, divisor: Number)
 
     An unknown floor (NaN) is not subtracted: such a plane is capped at its cap and cut off at 0.
     """
-    subtracted = np.float32(0 if np.isnan(floor) else floor)
-    np.minimum(plane, np.float32(cap), out=plane)
-    np.maximum(plane, subtracted, out=plane)
-    plane -= subtracted
-    plane /= np.float32(divisor)
+    from xoctnorm.kernels import compiled
+
+    compiled.remove_background(plane.reshape(-1), 0 if np.isnan(floor) else floor, cap, divisor)
     return plane
 
 

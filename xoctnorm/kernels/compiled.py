@@ -174,26 +174,46 @@ def interpolate(
 
 
 @njit(nogil=True, cache=True)
-def add_plane(values: Floats, total: NDArray[np.float64]) -> tuple[int, int]:
-    """Add a plane to a sum in float64; returns the bits of its least and largest value, ordered as the values are.
+def remove_background(values: Floats, floor: float, cap: float, divisor: float) -> None:
+    """Clip to floor and cap, subtract the floor and divide, in place; NaN stays NaN."""
+    floor, cap, divisor = np.float32(floor), np.float32(cap), np.float32(divisor)
+    for i in range(values.size):
+        value = values[i]
+        value = cap if value > cap else value
+        value = floor if value < floor else value
+        values[i] = (value - floor) / divisor
 
-    NaN, which is added as it is, is beyond infinity in that order.
+
+@njit(nogil=True, cache=True)
+def value_range(values: Floats) -> tuple[float, float]:
+    """Least and largest value; NaN for both where there is any.
+
+    Bit patterns are compared, as whole numbers in the order of the values: that needs no branches for NaN, which
+    is beyond infinity in that order.
     """
     bits = values.view(np.int32)
     least, most = np.int32(2**31 - 1), np.int32(-(2**31))
-    for i in range(values.size):
-        total[i] += np.float64(values[i])
-    for i in range(values.size):
+    for i in range(bits.size):
         word = bits[i]
-        word = word ^ ((word >> np.int32(31)) & np.int32(2**31 - 1))
-        least = min(least, word)
-        most = max(most, word)
-    return least, most
+        word = np.int32(word ^ ((word >> np.int32(31)) & np.int32(2**31 - 1)))
+        least = word if word < least else least
+        most = word if word > most else most
+    infinity = np.int32(0x7F800000)
+    if most > infinity or least < -infinity - 1:
+        return np.nan, np.nan
+    ends = np.array([least, most], np.int32)
+    for i in range(2):
+        ends[i] ^= (ends[i] >> np.int32(31)) & np.int32(2**31 - 1)
+    found = ends.view(np.float32)
+    return np.float64(found[0]), np.float64(found[1])
 
 
 @njit(nogil=True, cache=True)
 def sum_of_words(bits: NDArray[np.uint32], start: int) -> int:
-    """Sum modulo 2**64 of the mixed words of voxels, the first of which has index `start`; see `digest`."""
+    """Sum modulo 2**64 of the mixed words of voxels, the first of which has index `start`; see `digest`.
+
+    Words are mixed as by the generator splitmix64 (Steele, Lea and Flood 2014, doi:10.1145/2660193.2660195).
+    """
     total = np.uint64(0)
     golden = np.uint64(0x9E3779B97F4A7C15)
     at = (np.uint64(start) + np.uint64(1)) * golden

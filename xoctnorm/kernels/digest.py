@@ -13,20 +13,12 @@ from numpy.typing import NDArray
 ALGORITHM = "sum64-splitmix"
 MODULUS = 2**64
 
-# Constants of the splitmix64 generator (Steele, Lea and Flood 2014, doi:10.1145/2660193.2660195).
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_MIX = ((30, np.uint64(0xBF58476D1CE4E5B9)), (27, np.uint64(0x94D049BB133111EB)))
-_SPAN = 1 << 15  # values mixed at a time, so that temporaries stay in the cache
-
 
 def digest(values: NDArray[np.generic], start: int) -> int:
     """Sum of mixed words of an array whose first value, in C order, has index `start` in the volume."""
-    bits = _bit_patterns(values)
-    total = 0
-    for at in range(0, bits.size, _SPAN):
-        part = bits[at : at + _SPAN]
-        total += _sum_of_words(part, np.arange(start + at, start + at + part.size, dtype=np.uint64))
-    return total % MODULUS
+    from xoctnorm.kernels import compiled
+
+    return int(compiled.sum_of_words(compiled.frozen(_bit_patterns(values)), start))
 
 
 class Digest:
@@ -44,25 +36,18 @@ class Digest:
 def digest_block(block: NDArray[np.generic], origin: tuple[int, ...], shape: tuple[int, ...]) -> int:
     """Sum of mixed words of a block that starts at `origin` in a volume of `shape`."""
     *lead, n_y, n_x = shape
-    y, x = (np.arange(first, first + size) for first, size in zip(origin[-2:], block.shape[-2:], strict=True))
-    in_plane = (y[:, None] * n_x + x).astype(np.uint64).reshape(-1)
+    y, x = origin[-2:]
     total = 0
     for place in np.ndindex(block.shape[:-2]):
         plane = 0
         for index, first, size in zip(place, origin, lead, strict=False):
             plane = plane * size + first + index
-        total += _sum_of_words(_bit_patterns(block[place]), in_plane + np.uint64(plane * n_y * n_x))
+        part, first = block[place], (plane * n_y + y) * n_x + x
+        if part.shape[1] == n_x:
+            total += digest(part, first)
+        else:
+            total += sum(digest(line, first + number * n_x) for number, line in enumerate(part))
     return total % MODULUS
-
-
-def _sum_of_words(bits: NDArray[np.unsignedinteger], index: NDArray[np.uint64]) -> int:
-    word = (index + np.uint64(1)) * _GOLDEN
-    word += bits
-    for shift, factor in _MIX:
-        word ^= word >> np.uint64(shift)
-        word *= factor
-    word ^= word >> np.uint64(31)
-    return int(word.sum())
 
 
 def _bit_patterns(values: NDArray[np.generic]) -> NDArray[np.unsignedinteger]:

@@ -23,17 +23,21 @@ class MeanProjection:
         narrow = dtype.kind == "f" and dtype.itemsize < 8
         self._dtype = np.dtype(np.float32 if narrow else np.float64)
 
-    def add(self, plane: NDArray[Any]) -> None:
-        """Add the next plane."""
+    def add(self, plane: NDArray[Any]) -> tuple[float, float]:
+        """Add the next plane; returns its least and its largest value, NaN where it has none."""
+        from xoctnorm.kernels import compiled
+
         self._n_planes += 1
-        missing = np.isnan(plane) if plane.dtype.kind == "f" else None
-        if missing is None or not missing.any():
+        least, most = compiled.value_range(compiled.frozen(plane)) if plane.dtype == np.float32 else _range(plane)
+        if not np.isnan(least + most):
             self._sum += plane
-            return
+            return least, most
+        missing = np.isnan(plane)
         if self._missing is None:
             self._missing = np.zeros(self._sum.shape, np.int64)
         self._missing += missing
         self._sum += np.where(missing, 0, plane)
+        return float(np.fmin.reduce(plane, axis=None)), float(np.fmax.reduce(plane, axis=None))
 
     def mean(self) -> NDArray[np.floating]:
         """Mean of all planes so far."""
@@ -43,6 +47,11 @@ class MeanProjection:
         mean = np.full(self._sum.shape, np.nan)
         np.divide(self._sum, n_present, out=mean, where=n_present > 0)
         return mean.astype(self._dtype)
+
+
+def _range(plane: NDArray[Any]) -> tuple[float, float]:
+    """Least and largest value; NaN where there is any."""
+    return float(plane.min()), float(plane.max())
 
 
 class SectionMeans:

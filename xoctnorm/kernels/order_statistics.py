@@ -19,8 +19,8 @@ AnyDtype = TypeVar("AnyDtype", bound=np.generic)
 Ranks = Callable[[int], tuple[int, int]]
 
 POSITIVE = float(np.finfo(np.float32).smallest_subnormal)
-_SAMPLE = 4096
-_SIGMAS = 5.0
+_SAMPLE = 8192
+_SIGMAS = 4.5
 _BLOCK = 128  # room that the compiled loops need to spare
 
 
@@ -41,7 +41,7 @@ class Counted(NamedTuple):
 
 
 def spread(values: NDArray[AnyDtype]) -> NDArray[AnyDtype]:
-    """Evenly spread values of an array, about 4096."""
+    """Evenly spread values of an array, about 8192."""
     step = max(1, values.size // _SAMPLE) | 1  # odd, so that it does not fall into step with the rows
     return values.reshape(-1)[::step]
 
@@ -53,7 +53,7 @@ def sample(values: Values, where: NDArray[np.bool_] | None = None) -> Values:
 
 
 def bracket_of(some: Values, fraction: float) -> Bracket:
-    """Where the order statistic at a fraction of all values lies, if a sample is fair: but for one in a million."""
+    """Where the order statistic at a fraction of all values lies: if a sample is fair, but for one in 100 000."""
     ordered = np.sort(some)
     reach = _SIGMAS * np.sqrt(ordered.size * fraction * (1 - fraction)) + 3
     first, last = int(fraction * ordered.size - reach), int(fraction * ordered.size + reach) + 1
@@ -90,8 +90,8 @@ def selected(parts: Sequence[Counted], ranks: Ranks) -> tuple[np.float32, np.flo
     inside = parts[0].inside if len(parts) == 1 else np.concatenate([part.inside for part in parts])
     if first < 0 or last >= inside.size:
         return None
-    low, high = np.partition(inside, (first, last))[[first, last]]
-    return low, high
+    ordered = np.partition(inside, first)  # for two ranks at once it is ten times slower
+    return ordered[first], ordered[first + 1 :].min() if last > first else ordered[first]
 
 
 def percentile(values: Values, q: float, least: float = -np.inf) -> np.float32:
