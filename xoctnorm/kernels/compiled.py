@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 
 _BLOCK = 128
-_UNSURE = 1.5e-4 / 512  # of the number of bins: nearer to an edge than that, float32 may tell the wrong bin
+_UNSURE = np.float32(4e-7)  # relative: so much nearer to an edge, float32 may tell the wrong bin
 _index = np.uint64
 
 
@@ -97,7 +97,6 @@ def bin_counts(values: Floats, edges: Floats, counts: NDArray[np.int64]) -> None
     n_bins = counts.size
     first, last = edges[0], edges[n_bins]
     per_value = np.float32(n_bins / (np.float64(last) - np.float64(first)))
-    sure = np.float32(0.5 - _UNSURE * n_bins)
     outside = np.int32(n_bins)
     lanes = np.zeros((4, n_bins + 1), np.int64)  # neighbours often share a bin, and one counter would have to wait
     bins = np.empty(_BLOCK, np.int32)
@@ -108,7 +107,7 @@ def bin_counts(values: Floats, edges: Floats, counts: NDArray[np.int64]) -> None
             counted = (value >= first) & (value <= last)
             place = ((value if counted else first) - first) * per_value
             guess = np.int32(place)
-            unsure += counted & (abs(place - np.float32(guess) - np.float32(0.5)) > sure)
+            unsure += counted & _is_near_edge(place)
             bins[_index(i)] = guess if counted else outside
         if unsure:
             for i in range(n):
@@ -118,6 +117,13 @@ def bin_counts(values: Floats, edges: Floats, counts: NDArray[np.int64]) -> None
             lanes[_index(i % 4), _index(bins[_index(i)])] += 1
     for i in range(n_bins):
         counts[i] += lanes[0, i] + lanes[1, i] + lanes[2, i] + lanes[3, i]
+
+
+@njit(nogil=True, cache=True)
+def _is_near_edge(place: float) -> bool:
+    """Whether rounding may have moved a place, in bins, over an edge."""
+    off_centre = abs(place - np.float32(np.int32(place)) - np.float32(0.5))
+    return off_centre > np.float32(0.5) - _UNSURE * (place + np.float32(1))
 
 
 @njit(nogil=True, cache=True)
@@ -145,7 +151,6 @@ def interpolate(
     n_bins = knots.size - 1
     first, last, threshold = knots[0], knots[n_bins], np.float32(threshold)
     per_value = np.float32(n_bins / (np.float64(last) - np.float64(first)))
-    sure = np.float32(0.5 - _UNSURE * n_bins)
     bins = np.empty(_BLOCK, np.int32)
     for start in range(0, values.size, _BLOCK):
         n, unsure = min(_BLOCK, values.size - start), 0
@@ -155,7 +160,7 @@ def interpolate(
             value = value if value < last else last
             place = (value - first) * per_value
             guess = np.int32(place)
-            unsure += (abs(place - np.float32(guess) - np.float32(0.5)) > sure) & (value > first)
+            unsure += _is_near_edge(place) & (value > first)
             bins[_index(i)] = guess
         if unsure:
             for i in range(n):
