@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from xoctnorm.kernels.classes import SectionViews, TissueClasses, classify
 from xoctnorm.kernels.coarse import coarse_factor, coarse_mask, coarse_plane
 from xoctnorm.kernels.drift_model import Planes as Layout
 from xoctnorm.kernels.seams import LineSums, line_sums
-from xoctnorm.volume import Planes, Volume
+from xoctnorm.volume import Plane, Volume
 
 
 @dataclass(frozen=True)
@@ -108,9 +108,9 @@ def observe(
     summer = ClassSummer(classes, row)
     # Blended planes tell nothing of the sections, which tell what blended planes should be like.
     with_blends = ClassSummer(classes, np.searchsorted(kept, index)[seen]) if (seen & ~used).any() else None
-    for plane, see, use in zip(volume.planes(), seen, used, strict=True):
+    coarse_planes = volume.each_plane(lambda _, plane: coarse_plane(plane, factor))
+    for coarse, see, use in zip(coarse_planes, seen, used, strict=True):
         if see:
-            coarse = coarse_plane(plane, factor)
             if use:
                 summer.add(coarse)
             if with_blends is not None:
@@ -168,24 +168,26 @@ def _read_views(volume: Volume, used: NDArray[np.bool_], row: NDArray[np.int64])
     views = SectionViews((n_y, n_x), np.bincount(row))
     total, count, at = 0.0, 0, 0
     number = np.arange(len(row)) - np.searchsorted(row, row)
-    noise = _noise_masks(volume)
-    for plane, use in zip(volume.planes(), used, strict=True):
-        if noise is not None:
-            values = plane[next(noise)]
-            values = values[np.isfinite(values)]
-            total, count = total + float(values.sum(dtype=np.float64)), count + values.size
+
+    def looked_at(number: int, plane: Plane) -> tuple[Plane, float, int]:
+        return coarse_plane(plane, factor), *_sum_of_noise(volume, number, plane)
+
+    for (coarse, of_plane, n_voxels), use in zip(volume.each_plane(looked_at), used, strict=True):
+        total, count = total + of_plane, count + n_voxels
         if use:
-            views.add(coarse_plane(plane, factor), int(row[at]), int(number[at]))
+            views.add(coarse, int(row[at]), int(number[at]))
             at += 1
-    if noise is not None and not count:
+    if volume.noise is not None and not count:
         raise_problems("noise_floor", ["noise_floor is a mask without voxels that have data: mark some without signal"])
     return views, total / count if count else np.nan
 
 
-def _noise_masks(volume: Volume) -> Iterator[NDArray[np.bool_]] | None:
+def _sum_of_noise(volume: Volume, number: int, plane: Plane) -> tuple[float, int]:
+    """Sum over the voxels of a plane that the user marked as without signal, and their number."""
     if volume.noise is None:
-        return None
-    if volume.noise.ndim == 2:
-        mask = np.asarray(volume.noise.data, bool)
-        return (mask for _ in volume.sections.index)
-    return (plane.astype(bool) for plane in Planes(volume.noise).raw_planes())
+        return 0.0, 0
+    lead = volume.noise.shape[:-2]
+    mask = volume.noise[np.unravel_index(number, lead)] if lead else volume.noise
+    values = plane[mask.to_numpy().astype(bool)]
+    values = values[np.isfinite(values)]
+    return float(values.sum(dtype=np.float64)), values.size

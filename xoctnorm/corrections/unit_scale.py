@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from xoctnorm.checks import FEWEST_AGAROSE_PIXELS, number_problems
 from xoctnorm.corrections.base import Correction
 from xoctnorm.errors import listed, raise_problems
-from xoctnorm.kernels.background import percentile, present, subtract_and_divide
-from xoctnorm.volume import PlanesT, Transfer, Volume
+from xoctnorm.kernels.background import subtract_and_divide
+from xoctnorm.kernels.order_statistics import median_where, percentile_without_zeros
+from xoctnorm.volume import Plane, PlanesT, Transfer, Volume
 
 FLOORS = ("noise", "agarose")
 _OUTLYING = 2.0  # a plane so much brighter than the others of its depth does not say what becomes 1
@@ -53,11 +54,15 @@ class UnitScale(Correction):
     def fit(self, volume: Volume) -> tuple[xr.Dataset, list[str]]:
         """Find the brightest values of every plane; one read."""
         assert volume.agarose is not None
-        caps, levels = [], []
-        for number, plane in enumerate(volume.planes()):
-            caps.append(percentile(plane[plane != 0], self.percentile_max))
-            medium = present(plane[volume.agarose.of_plane(number)]) if self.floor == "agarose" else plane[:0, 0]
-            levels.append(np.median(medium) if medium.size >= FEWEST_AGAROSE_PIXELS else np.float32(np.nan))
+        agarose = volume.agarose
+
+        def ends(number: int, plane: Plane) -> tuple[np.float32, np.float32]:
+            level = np.float32(np.nan)
+            if self.floor == "agarose":
+                level = median_where(plane, agarose.of_plane(number), FEWEST_AGAROSE_PIXELS)
+            return level, percentile_without_zeros(plane, self.percentile_max)
+
+        levels, caps = np.array(list(volume.each_plane(ends)), np.float32).T
         zero = np.float32(0)
         if self.floor == "agarose":
             if np.isnan(levels).all():
@@ -69,7 +74,7 @@ class UnitScale(Correction):
                     ],
                 )
             zero = np.float32(np.nanmedian(levels))
-        spans = _without_outlying(np.array(caps, np.float32) - zero, volume.depths)
+        spans = _without_outlying(caps - zero, volume.depths)
         divisor = np.float32(np.percentile(spans, self.divisor_percentile)) if spans.size else np.float32(0)
         if not divisor > 0:
             raise_problems(

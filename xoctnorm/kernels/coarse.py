@@ -17,15 +17,13 @@ def coarse_factor(n_y: int, n_x: int) -> int:
 
 
 def coarse_plane(plane: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
-    """Means of blocks; NaN where less than half of a block has data (neither NaN nor exactly 0)."""
+    """Means of blocks, in an array of their own; NaN where less than half of a block has data (not NaN nor 0)."""
     if factor == 1:
-        return plane
-    has = np.isfinite(plane) & (plane != 0)
-    total = _block_sums(np.where(has, plane, 0), factor)
-    count = _block_sums(has, factor)
-    whole = _block_sums(np.ones(plane.shape, bool), factor)
-    mean = np.full(total.shape, np.nan, np.float32)
-    np.divide(total, count, out=mean, where=2 * count >= whole, casting="unsafe")
+        return plane.copy()
+    from xoctnorm.kernels import compiled
+
+    mean = np.empty([-(-n // factor) for n in plane.shape], np.float32)
+    compiled.block_means(compiled.frozen(plane), plane.shape[1], factor, mean)
     return mean
 
 

@@ -108,6 +108,18 @@ def percentile(values: Values, q: float, least: float = -np.inf) -> np.float32:
     return between(*pair, q / 100 * (part.present - 1) % 1)
 
 
+def percentile_without_zeros(values: Values, q: float) -> np.float32:
+    """Percentile of the present values that are not exactly 0; NaN of nothing."""
+    some = sample(values)
+    bracket = bracket_of(some[some != 0], q / 100)
+    if bracket.low > 0:  # so that zeros are below it
+        part, zeros = counted(values, bracket), values.size - int(np.count_nonzero(values))
+        found = percentile_of_all([part._replace(below=part.below - zeros, present=part.present - zeros)], q)
+        if found is not None:
+            return found
+    return percentile(values[values != 0], q)
+
+
 def percentile_of_all(parts: Sequence[Counted], q: float) -> np.float32 | None:
     """Percentile of the values of several arrays; NaN of nothing, None where the bracket missed it."""
     present = sum(part.present for part in parts)
@@ -135,10 +147,15 @@ def plane_thresholds(
     over agarose: NaN with fewer than `min_pixels` present pixels of agarose.
     """
     cap = percentile(plane, percentile_max)
-    part = counted(plane, bracket_of(sample(plane, agarose), 0.5), where=agarose)
-    if part.present < max(min_pixels, 1):
-        return np.float32(np.nan), cap
-    pair = selected([part], _middle) or selected([counted(plane, Bracket(), where=agarose)], _middle)
+    return median_where(plane, agarose, min_pixels, cap), cap
+
+
+def median_where(plane: Values, where: NDArray[np.bool_], fewest: int, cap: float = np.inf) -> np.float32:
+    """Median of the present values at `where`, each at most `cap`; NaN of fewer than `fewest`, or of none."""
+    part = counted(plane, bracket_of(sample(plane, where), 0.5), where=where)
+    if part.present < max(fewest, 1):
+        return np.float32(np.nan)
+    pair = selected([part], _middle) or selected([counted(plane, Bracket(), where=where)], _middle)
     assert pair is not None
     # Capping keeps the order, so the median of the capped plane is that of its two capped middle values.
-    return np.minimum(pair, cap).mean(dtype=np.float32), cap
+    return np.float32(np.minimum(pair, np.float32(cap)).mean(dtype=np.float32))
