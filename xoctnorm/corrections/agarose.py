@@ -212,7 +212,7 @@ class BorderMask(FoundMask):
         """Masks of all planes; one read."""
         masks: list[NDArray[np.bool_]] = []
         planes = volume.raw_planes()
-        for row, of_section in enumerate(by_section(planes, volume.sections.index)):  # type: ignore[arg-type]
+        for row, of_section in enumerate(by_section(planes, volume.sections.index)):
             one = outlined[row]
             settled = found.origin[row] not in (ABSENT, BY_OUTLINE) and one.found
             in_order: Iterator[NDArray[np.bool_]] = (

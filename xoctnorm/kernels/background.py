@@ -45,7 +45,8 @@ def remove_background(plane: Plane, floor: Number, cap: Number, divisor: Number)
     """
     from xoctnorm.kernels import compiled
 
-    compiled.remove_background(plane.reshape(-1), 0 if np.isnan(floor) else floor, cap, divisor)
+    subtracted = 0.0 if np.isnan(floor) else float(floor)
+    compiled.remove_background(plane.reshape(-1), subtracted, float(cap), float(divisor))
     return plane
 
 

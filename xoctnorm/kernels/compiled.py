@@ -18,6 +18,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
+Number = float | np.floating
 
 _BLOCK = 128
 _UNSURE = np.float32(4e-7)  # relative: so much nearer to an edge, float32 may tell the wrong bin
@@ -32,7 +33,7 @@ def frozen(values: NDArray[Any]) -> NDArray[Any]:
 
 
 @njit(nogil=True, cache=True)
-def bracket(values: Floats, least: float, low: float, high: float, inside: Floats) -> tuple[int, int, int]:
+def bracket(values: Floats, least: Number, low: Number, high: Number, inside: Floats) -> tuple[int, int, int]:
     """Copy the values from `low` to `high` into `inside`, which needs room for one block more.
 
     Returns how many of those from `least` on are smaller, how many were copied (-1: there is no room), and how
@@ -64,7 +65,7 @@ def bracket(values: Floats, least: float, low: float, high: float, inside: Float
 
 @njit(nogil=True, cache=True)
 def bracket_where(
-    values: Floats, where: NDArray[np.bool_], low: float, high: float, inside: Floats
+    values: Floats, where: NDArray[np.bool_], low: Number, high: Number, inside: Floats
 ) -> tuple[int, int, int]:
     """Do as `bracket` does for the values at `where`."""
     low, high = np.float32(low), np.float32(high)
@@ -120,7 +121,7 @@ def bin_counts(values: Floats, edges: Floats, counts: NDArray[np.int64]) -> None
 
 
 @njit(nogil=True, cache=True)
-def _is_near_edge(place: float) -> bool:
+def _is_near_edge(place: Number) -> np.bool_:
     """Whether rounding may have moved a place, in bins, over an edge."""
     off_centre = abs(place - np.float32(np.int32(place)) - np.float32(0.5))
     return off_centre > np.float32(0.5) - _UNSURE * (place + np.float32(1))
@@ -141,7 +142,7 @@ def interpolate(
     knots: Floats,
     slope: NDArray[np.float64],
     offset: NDArray[np.float64],
-    threshold: float,
+    threshold: Number,
     out: Floats,
 ) -> None:
     """Map values above a threshold, linear between equally spaced knots, constant beyond; NaN stays NaN.
@@ -179,7 +180,7 @@ def interpolate(
 
 
 @njit(nogil=True, cache=True)
-def remove_background(values: Floats, floor: float, cap: float, divisor: float) -> None:
+def remove_background(values: Floats, floor: Number, cap: Number, divisor: Number) -> None:
     """Clip to floor and cap, subtract the floor and divide, in place; NaN stays NaN."""
     floor, cap, divisor = np.float32(floor), np.float32(cap), np.float32(divisor)
     for i in range(values.size):
@@ -214,7 +215,7 @@ def value_range(values: Floats) -> tuple[float, float]:
 
 
 @njit(nogil=True, cache=True)
-def sum_of_words(bits: NDArray[np.uint32], start: int) -> int:
+def sum_of_words(bits: NDArray[np.uint32], start: int) -> np.uint64:
     """Sum modulo 2**64 of the mixed words of voxels, the first of which has index `start`; see `digest`.
 
     Words are mixed as by the generator splitmix64 (Steele, Lea and Flood 2014, doi:10.1145/2660193.2660195).

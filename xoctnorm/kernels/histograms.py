@@ -81,7 +81,7 @@ class Mapping:
             return plane
         out = plane.reshape(-1) if self.strength == 1 else np.empty(plane.size, np.float32)
         compiled.interpolate(
-            compiled.frozen(plane), self.centers, self.slope[row], self.offset[row], self.tissue_threshold, out
+            compiled.frozen(plane), self.centers, self.slope[row], self.offset[row], float(self.tissue_threshold), out
         )
         if self.strength != 1:
             plane *= np.float32(1 - self.strength)

@@ -48,8 +48,8 @@ def spread(values: NDArray[AnyDtype]) -> NDArray[AnyDtype]:
 
 def sample(values: Values, where: NDArray[np.bool_] | None = None) -> Values:
     """Evenly spread values of an array, or of those at `where`, without NaN."""
-    some = spread(values) if where is None else spread(values)[spread(where)]
-    return some[some == some]
+    some: Values = spread(values) if where is None else spread(values)[spread(where)]
+    return some[~np.isnan(some)]
 
 
 def bracket_of(some: Values, fraction: float) -> Bracket:
@@ -150,7 +150,7 @@ def plane_thresholds(
     return median_where(plane, agarose, min_pixels, cap), cap
 
 
-def median_where(plane: Values, where: NDArray[np.bool_], fewest: int, cap: float = np.inf) -> np.float32:
+def median_where(plane: Values, where: NDArray[np.bool_], fewest: int, cap: float | np.floating = np.inf) -> np.float32:
     """Median of the present values at `where`, each at most `cap`; NaN of fewer than `fewest`, or of none."""
     part = counted(plane, bracket_of(sample(plane, where), 0.5), where=where)
     if part.present < max(fewest, 1):
