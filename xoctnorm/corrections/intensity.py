@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+import scipy
 import xarray as xr
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from xoctnorm.corrections.base import Correction
 from xoctnorm.errors import listed, raise_problems
@@ -95,5 +95,5 @@ def _sample(volume: Volume) -> Iterator[tuple[Plane, NDArray[np.bool_]]]:
     for number in np.unique(np.linspace(0, count - 1, min(count, _SAMPLE)).astype(int)):
         plane = volume.data[np.unravel_index(number, lead)]
         assert volume.agarose is not None
-        inner = ndimage.binary_erosion(volume.agarose.of_plane(int(number)), iterations=3, border_value=1)
+        inner = scipy.ndimage.binary_erosion(volume.agarose.of_plane(int(number)), iterations=3, border_value=1)
         yield np.asarray(plane.compute().data, np.float32), inner

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from xoctnorm.kernels.levels import noise_of
 
@@ -116,7 +116,9 @@ def classify(views: Image, agarose: Bool, follows: Bool) -> TissueClasses:
     sigma = _smoothing(views[:, 0])
     logs = np.stack([_smooth_log(image, sigma) for image in views[:, 0]])
     rim = 1 + int(sigma > 1.2)
-    inner = np.stack([~ndimage.binary_dilation(mask, _SQUARE, iterations=rim) for mask in agarose]) & np.isfinite(logs)
+    inner = np.stack([~scipy.ndimage.binary_dilation(mask, _SQUARE, iterations=rim) for mask in agarose]) & np.isfinite(
+        logs
+    )
     for s in np.flatnonzero(~agarose.any(axis=(1, 2))).tolist():
         # What is agarose on both sides is hardly tissue here: rather its brightness hid it.
         inner[s] &= ~(agarose[max(s - 1, 0)] & agarose[min(s + 1, len(agarose) - 1)])
@@ -166,8 +168,8 @@ def _log(image: NDArray[np.floating]) -> Image:
 def _smooth_log(image: Image, sigma: float) -> Image:
     """Log of the smoothed image; NaN where there is no data."""
     has = np.isfinite(image)
-    weight = ndimage.gaussian_filter(has.astype(np.float32), sigma)
-    smooth = ndimage.gaussian_filter(np.where(has, image, 0), sigma) / np.maximum(weight, np.float32(1e-6))
+    weight = scipy.ndimage.gaussian_filter(has.astype(np.float32), sigma)
+    smooth = scipy.ndimage.gaussian_filter(np.where(has, image, 0), sigma) / np.maximum(weight, np.float32(1e-6))
     return np.where(has, _log(smooth), np.float32(np.nan))
 
 
@@ -250,7 +252,7 @@ def _two_peaks(values: NDArray[np.floating], contrast: float) -> tuple[float, fl
         return None
     width = contrast / 20
     counts = np.bincount(((values - values.min()) / width).astype(np.int64), minlength=60)
-    density = ndimage.gaussian_filter1d(counts.astype(float), 4, mode="constant")
+    density = scipy.ndimage.gaussian_filter1d(counts.astype(float), 4, mode="constant")
     # Roots favour two peaks over one.
     start = int(np.argmax(np.sqrt(density[:-20]) + np.sqrt(density[20:])))
     dark = float(values.min()) + (start + 0.5) * width
@@ -265,7 +267,7 @@ def _alike(contrasts: NDArray[np.float64] | float, usual: float) -> NDArray[np.b
 def _paint(log: Image, inner: Bool, agarose: Bool, dark: float, bright: float, contrast: float) -> Classes:
     """Classes of one image, without pixels near an edge or a threshold."""
     out = np.full(log.shape, NONE, np.int8)
-    cross = ndimage.generate_binary_structure(2, 1)
+    cross = scipy.ndimage.generate_binary_structure(2, 1)
     if np.isfinite(dark):
         around = log[agarose & np.isfinite(log)]
         medium = float(np.median(around)) if around.size else np.nan
@@ -280,8 +282,8 @@ def _paint(log: Image, inner: Bool, agarose: Bool, dark: float, bright: float, c
             cut, guard = dark + 0.7, 0.0
         masks = {DARK: inner & (log > least) & (log < cut - guard), BRIGHT: inner & (log > cut + guard) & (log < most)}
         for kind, mask in masks.items():
-            out[ndimage.binary_erosion(mask, cross, border_value=1)] = kind
-    out[ndimage.binary_erosion(agarose, _SQUARE, iterations=2, border_value=1) & np.isfinite(log)] = AGAROSE
+            out[scipy.ndimage.binary_erosion(mask, cross, border_value=1)] = kind
+    out[scipy.ndimage.binary_erosion(agarose, _SQUARE, iterations=2, border_value=1) & np.isfinite(log)] = AGAROSE
     return out
 
 
@@ -302,7 +304,7 @@ def _last(
     painted = _paint(end, inner, agarose, dark, max(bright, dark), contrast)
     fall = end - start
     for kind in TISSUES:
-        here = ndimage.binary_erosion((first == kind) & (painted == kind), border_value=1)
+        here = scipy.ndimage.binary_erosion((first == kind) & (painted == kind), border_value=1)
         if here.sum() >= _FEWEST // 4:
             centre = mode(fall[here])
             spread = 1.4826 * float(np.median(np.abs(fall[here] - centre)))

@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from xoctnorm.kernels.levels import Bool, Image, Scale
 from xoctnorm.kernels.outlines import Outlined
@@ -42,8 +42,8 @@ def _evidence(plane: NDArray[np.generic], outlined: Outlined, mask: Bool, step: 
     values = np.asarray(plane, dtype=np.float32)
     has = np.isfinite(values) & (values != 0) & outlined.field
     level = scale.level(np.where(has, values, 0)) - outlined.rise
-    agarose = has & ndimage.binary_erosion(mask, iterations=2, border_value=1)
-    tissue = has & outlined.field & ~ndimage.binary_dilation(mask, iterations=2)
+    agarose = has & scipy.ndimage.binary_erosion(mask, iterations=2, border_value=1)
+    tissue = has & outlined.field & ~scipy.ndimage.binary_dilation(mask, iterations=2)
     if min(agarose.sum(), tissue.sum()) < _FEWEST_PIXELS:
         return None
     floor = float(np.median(level[agarose]))
@@ -64,6 +64,6 @@ def _mask(window: list[Image | None], number: int, outlined: Outlined, mask: Boo
         if evidence is not None and weight is not None:
             total += np.float32(weight) * evidence
     found = settle(np.where(outlined.field, total, 0), outlined.field)
-    parts, _ = ndimage.label(found)
+    parts, _ = scipy.ndimage.label(found)
     sure = np.unique(parts[found & mask & outlined.core])
     return np.isin(parts, sure[sure > 0])

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import linalg, sparse
 
 from xoctnorm.kernels.class_sums import SLOTS, ClassSums
 from xoctnorm.kernels.classes import AGAROSE, TISSUES
@@ -187,7 +187,7 @@ class DriftModel:
         return dict(zip([*counts, "end"], starts.tolist(), strict=True))
 
     @cached_property
-    def _design(self) -> sparse.csr_array:
+    def _design(self) -> scipy.sparse.csr_array:
         """Unknowns in every observation, a row each, slots of a plane after one another."""
         p, at = self.planes, self._start
         n_z, n_slots = self.known.shape
@@ -215,9 +215,9 @@ class DriftModel:
         values = np.stack([one, one, one, np.where(tissue, away, 0.0), bump, *bends], axis=-1)
         values[~self.known] = 0
         rows = np.repeat(np.arange(n_z * n_slots), values.shape[-1])
-        return sparse.csr_array((values.ravel(), (rows, columns.ravel())), shape=(n_z * n_slots, at["end"]))
+        return scipy.sparse.csr_array((values.ravel(), (rows, columns.ravel())), shape=(n_z * n_slots, at["end"]))
 
-    def _priors(self, spreads: Spreads, tied: NDArray[np.bool_]) -> sparse.csr_array:
+    def _priors(self, spreads: Spreads, tied: NDArray[np.bool_]) -> scipy.sparse.csr_array:
         """Equations that hold beside what is observed; all have the target 0."""
         at, n, n_depths = self._start, self.planes.n_sections, self.planes.n_depths
         blocks = [_rows(at["end"], np.arange(n)[None], np.full((1, n), 1 / n / _FIRM))]
@@ -241,7 +241,7 @@ class DriftModel:
         rows = np.flatnonzero(tied)
         pairs = np.stack([at["offset"] + AGAROSE * n + rows, np.full(rows.size, at["medium"])], axis=1)
         blocks.append(_rows(at["end"], pairs, np.tile([1 / spreads.agarose, -1 / spreads.agarose], (rows.size, 1))))
-        return sparse.csr_array(sparse.vstack(blocks))
+        return scipy.sparse.csr_array(scipy.sparse.vstack(blocks))
 
     def _covariance(self, spreads: Spreads, inflation: Series) -> Series:
         """Covariance of the observations of every plane, without jitter, `(plane, slot, slot)`."""
@@ -272,7 +272,7 @@ class DriftModel:
         n, n_depths = self.planes.n_sections, self.planes.n_depths
         found = self._reduced(floor, spreads, tied)
         u, left = found.unknowns, np.where(known, found.left, 0)
-        cov = linalg.cho_solve(found.factor, np.eye(len(u))) * np.outer(found.scale, found.scale)
+        cov = scipy.linalg.cho_solve(found.factor, np.eye(len(u))) * np.outer(found.scale, found.scale)
         jitter, jitter_var, residual = _split_jitter(left, found.own, known, self._jitter_variance(spreads))
         has = np.isin(np.arange(n), self.planes.section[known[:, 0]])
         levels = at["offset"] + AGAROSE * n + np.flatnonzero(has)
@@ -313,15 +313,15 @@ class DriftModel:
         log_det = 2 * float(logs[known].sum()) - 2 * float(np.log(inflation[known]).sum())
         inverse = np.linalg.inv(lower)
         weight = np.einsum("zki,zkj->zij", inverse, inverse) * pairs
-        w = sparse.bsr_array((weight, np.arange(len(weight)), np.arange(len(weight) + 1)))
+        w = scipy.sparse.bsr_array((weight, np.arange(len(weight)), np.arange(len(weight) + 1)))
         design, priors = self._design, self._priors(spreads, tied)
         weighted = w @ design
         normal = (design.T @ weighted + priors.T @ priors).toarray()
         scale = 1 / np.sqrt(np.diag(normal))
         normal *= np.outer(scale, scale)
         normal[np.diag_indices(len(normal))] += 1e-13
-        factor = linalg.cho_factor(normal, lower=True)
-        u = scale * linalg.cho_solve(factor, scale * (weighted.T @ y.ravel()))
+        factor = scipy.linalg.cho_factor(normal, lower=True)
+        u = scale * scipy.linalg.cho_solve(factor, scale * (weighted.T @ y.ravel()))
         left = y.ravel() - design @ u
         misfit = float(left @ (w @ left) + np.sum((priors @ u) ** 2))
         log_det += 2 * float(np.log(np.diag(factor[0]) / scale).sum())
@@ -361,12 +361,12 @@ def _bends(through: Series) -> tuple[Series, Series]:
     return through, np.where(through == 0, 0.0, 1.5 * through**2 - 0.5)
 
 
-def _rows(width: int, columns: Index, values: Series) -> sparse.csr_array:
+def _rows(width: int, columns: Index, values: Series) -> scipy.sparse.csr_array:
     rows = np.repeat(np.arange(len(columns)), columns.shape[1])
-    return sparse.csr_array((values.ravel(), (rows, columns.ravel())), shape=(len(columns), width))
+    return scipy.sparse.csr_array((values.ravel(), (rows, columns.ravel())), shape=(len(columns), width))
 
 
-def _differences(width: int, start: int, length: int, weights: tuple[float, ...], sd: float) -> sparse.csr_array:
+def _differences(width: int, start: int, length: int, weights: tuple[float, ...], sd: float) -> scipy.sparse.csr_array:
     """Differences of a run of unknowns, each in units of its standard deviation."""
     count = max(length - len(weights) + 1, 0)
     columns = start + np.arange(count)[:, None] + np.arange(len(weights))

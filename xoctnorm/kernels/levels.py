@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
 
 Bool = NDArray[np.bool_]
 Image = NDArray[np.float32]
@@ -82,7 +82,7 @@ def _beside(seeds: Bool | None, mean: Image, scale: Scale) -> tuple[float, float
 def imaged_field(mean: NDArray[np.floating]) -> Bool:
     """Where a mean projection has data: neither NaN nor exactly 0; specks without data are part of it."""
     empty = ~np.isfinite(mean) | (mean == 0)
-    parts, _ = ndimage.label(empty)
+    parts, _ = scipy.ndimage.label(empty)
     large: Bool = np.bincount(parts.ravel()) >= _SPECK
     large[0] = False
     return ~large[parts]
@@ -90,14 +90,14 @@ def imaged_field(mean: NDArray[np.floating]) -> Bool:
 
 def rim(field: Bool) -> Bool:
     """Border of the imaged field: pixels next to what is empty, or to the end of the image."""
-    inner: Bool = ndimage.binary_erosion(field, _SQUARE)
+    inner: Bool = scipy.ndimage.binary_erosion(field, _SQUARE)
     return field & ~inner
 
 
 def average(values: NDArray[np.floating], where: Bool, sigma: float, far: float | None = None) -> Image:
     """Gaussian average of the values at `where`; beyond their reach, `far`."""
-    weight = ndimage.gaussian_filter(where.astype(np.float32), sigma)
-    total = ndimage.gaussian_filter(np.where(where, values, 0).astype(np.float32), sigma)
+    weight = scipy.ndimage.gaussian_filter(where.astype(np.float32), sigma)
+    total = scipy.ndimage.gaussian_filter(np.where(where, values, 0).astype(np.float32), sigma)
     if far is not None:
         weight, total = weight + np.float32(1e-3), total + np.float32(1e-3 * far)
     averaged: Image = (total / np.maximum(weight, np.float32(1e-12))).astype(np.float32)

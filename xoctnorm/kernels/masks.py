@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
 
 
 class MeanProjection:
@@ -99,7 +99,7 @@ def without_small_parts(mask: NDArray[np.bool_], field: NDArray[np.bool_], least
 
 
 def _small_parts(mask: NDArray[np.bool_], least: float) -> NDArray[np.bool_]:
-    parts, _ = ndimage.label(mask)
+    parts, _ = scipy.ndimage.label(mask)
     small: NDArray[np.bool_] = np.bincount(parts.ravel()) < least
     small[0] = False
     return small[parts]
@@ -116,11 +116,11 @@ def otsu_agarose_mask(mean: NDArray[np.floating], smoothing_sigma: float) -> tup
 
     missing = np.isnan(mean)
     if missing.any():
-        weight = ndimage.gaussian_filter((~missing).astype(mean.dtype), smoothing_sigma)
-        smooth = ndimage.gaussian_filter(np.where(missing, 0, mean), smoothing_sigma)
+        weight = scipy.ndimage.gaussian_filter((~missing).astype(mean.dtype), smoothing_sigma)
+        smooth = scipy.ndimage.gaussian_filter(np.where(missing, 0, mean), smoothing_sigma)
         smooth = np.divide(smooth, weight, out=np.full_like(smooth, np.nan), where=~missing)
     else:
-        smooth = ndimage.gaussian_filter(mean, smoothing_sigma)
+        smooth = scipy.ndimage.gaussian_filter(mean, smoothing_sigma)
     candidates = mean > 0
     if not candidates.any():
         return np.zeros(mean.shape, bool), float("nan")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from xoctnorm.kernels.levels import Image
 
@@ -24,7 +24,7 @@ def _density(values: Image, bandwidth: float) -> tuple[NDArray[np.float64], NDAr
     n_bins = int(np.clip((high - low) / bandwidth * 4, 16, 4096))
     counts, edges = np.histogram(values, n_bins, range=(low, high) if high > low else (low, low + 1))
     width = edges[1] - edges[0]
-    density = ndimage.gaussian_filter1d(counts.astype(float), bandwidth / width, mode="constant")
+    density = scipy.ndimage.gaussian_filter1d(counts.astype(float), bandwidth / width, mode="constant")
     return (edges[1:] + edges[:-1]) / 2, counts, density
 
 

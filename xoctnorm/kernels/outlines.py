@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from xoctnorm.kernels.levels import Bool, Image, Scale, average, imaged_field, noise_of, rim
 from xoctnorm.kernels.modes import darkest_mode, flank, tissue_mode
@@ -170,7 +170,7 @@ def _tissue_above(one: Outlined) -> Image:
     """Levels above agarose of everything that is not near agarose."""
     if not one.found:
         return np.empty(0, np.float32)
-    far = ndimage.distance_transform_edt(~one.core) > max(2.0, 1.5 * one.sigma)
+    far = scipy.ndimage.distance_transform_edt(~one.core) > max(2.0, 1.5 * one.sigma)
     above: Image = (one.smooth - one.centre)[one.field & far]
     return above
 
@@ -184,7 +184,7 @@ def _rise(one: Outlined, seeds: Bool | None) -> Image:
     rise = np.zeros(above.shape, np.float32)
     size = 0
     for _ in range(_FLOODS):
-        parts, _ = ndimage.label(one.field & (above - rise <= WIDTH * width))
+        parts, _ = scipy.ndimage.label(one.field & (above - rise <= WIDTH * width))
         begun = np.unique(parts[start])
         core = np.isin(parts, begun[begun > 0])
         if core.sum() <= 1.002 * size:
@@ -205,10 +205,10 @@ def _coarse_average(values: Image, where: Bool) -> Image:
         np.pad(part, padding).reshape(n_y, block, n_x, block).sum(axis=(1, 3), dtype=np.float64)
         for part in (where, np.where(where, values, 0))
     )
-    weight, total = (ndimage.gaussian_filter(part, REACH / block, truncate=8) for part in (weight, total))
+    weight, total = (scipy.ndimage.gaussian_filter(part, REACH / block, truncate=8) for part in (weight, total))
     known = weight > 1e-9 * weight.max()
     coarse = np.divide(total, weight, out=np.full_like(total, total.sum() / weight.sum()), where=known)
     y, x = ((np.arange(n) + 0.5) / block - 0.5 for n in values.shape)
     grid = np.meshgrid(y, x, indexing="ij")
-    fine: Image = ndimage.map_coordinates(coarse, grid, order=1, mode="nearest").astype(np.float32)
+    fine: Image = scipy.ndimage.map_coordinates(coarse, grid, order=1, mode="nearest").astype(np.float32)
     return fine

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from xoctnorm.kernels.levels import Bool, Image, Scale, average
 from xoctnorm.kernels.outlines import FEWEST_PIXELS, REACH, WIDTH, Outlined
@@ -32,7 +32,7 @@ def region(one: Outlined, centre: float, step: float, extra: Bool | None = None)
     level = local_level(one, core & (one.smooth >= centre - step / 2))
     evidence = weigh(one.level, level, step, max(one.noise, width * 3.5 * one.sigma), one.scale)
     mask = settle(np.where(one.field, evidence, 0), one.field)
-    parts, _ = ndimage.label(mask)
+    parts, _ = scipy.ndimage.label(mask)
     sure = np.unique(parts[core & mask])
     mask = np.isin(parts, sure[sure > 0])
     return mask if extra is None else mask | (extra & one.field)
@@ -40,7 +40,7 @@ def region(one: Outlined, centre: float, step: float, extra: Bool | None = None)
 
 def local_level(one: Outlined, core: Bool) -> Image:
     """Level of agarose at every pixel, from the core around it."""
-    inner = ndimage.binary_erosion(core, iterations=2, border_value=1)
+    inner = scipy.ndimage.binary_erosion(core, iterations=2, border_value=1)
     used = inner if inner.sum() >= FEWEST_PIXELS else core
     return average(np.where(used, one.smooth, 0), used, REACH, float(np.median(one.smooth[used])))
 
@@ -65,6 +65,6 @@ def settle(evidence: Image, field: Bool) -> Bool:
     """Agarose by evidence and by neighbours that agree."""
     belief = np.tanh(evidence / 2)
     for _ in range(_SWEEPS):
-        around = ndimage.convolve(np.where(field, belief, 0), _NEIGHBOURS, mode="nearest")
+        around = scipy.ndimage.convolve(np.where(field, belief, 0), _NEIGHBOURS, mode="nearest")
         belief = np.tanh((evidence + around) / 2)
     return field & (belief < 0)
