@@ -17,6 +17,8 @@ from xoctnorm.sections import Sections, plane_dims
 
 SECTIONS = "section_label"
 
+Mask = xr.DataArray | NDArray[np.bool_]
+
 
 @dataclass(frozen=True)
 class AgaroseMask:

@@ -12,7 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xoctnorm import provenance
-from xoctnorm.agarose import AgaroseMask, labelled_agarose
+from xoctnorm.agarose import AgaroseMask, Mask, labelled_agarose
 from xoctnorm.checks import coverage_problems, mask_problems, volume_problems
 from xoctnorm.corrections import (
     Correction,
@@ -30,8 +30,6 @@ from xoctnorm.metadata import RESERVED, TABLE_COORDS, describe
 from xoctnorm.sections import ADD_SECTIONS, Sections, find_sections, plane_dims
 from xoctnorm.statistics import Survey, survey
 from xoctnorm.volume import Planes, Volume, extra_dims, volume_dims
-
-Mask = xr.DataArray | NDArray[np.bool_]
 
 _ONE_SECTION = Sections((0,), np.zeros(1, np.int64), np.zeros(1, np.int64))  # where those of the volume are wrong
 

@@ -9,11 +9,11 @@ import numpy as np
 import xarray as xr
 
 from xoctnorm import provenance
+from xoctnorm.agarose import Mask
 from xoctnorm.checks import same_coordinate
 from xoctnorm.corrections.intensity import AUTO
 from xoctnorm.corrections.tissue_drift import FROM_MASK
 from xoctnorm.errors import listed, raise_problems
-from xoctnorm.fitting import Mask
 from xoctnorm.sections import plane_dims
 from xoctnorm.settings import Normalization
 

@@ -11,7 +11,7 @@ import pandas as pd
 import xarray as xr
 
 from xoctnorm import provenance
-from xoctnorm.agarose import SECTIONS, along_planes, labelled_agarose
+from xoctnorm.agarose import SECTIONS, Mask, along_planes, labelled_agarose
 from xoctnorm.applying import Form, already_normalized, corrected, described
 from xoctnorm.checks import dims_problems, volume_problems
 from xoctnorm.corrections import (
@@ -28,7 +28,7 @@ from xoctnorm.corrections import (
 )
 from xoctnorm.corrections.tissue_drift import METHODS as TISSUE_METHODS
 from xoctnorm.errors import collecting, listed, raise_problems
-from xoctnorm.fitting import Call, Mask, fit, labelled_mask
+from xoctnorm.fitting import Call, fit, labelled_mask
 from xoctnorm.floors import going_on, without_noise_mask
 from xoctnorm.kernels.digest import digest
 from xoctnorm.sections import find_sections, plane_dims, section_labels, sections_table

@@ -8,10 +8,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import DTypeLike
 
-from xoctnorm import recipes
 from xoctnorm.accessor.part import Part
-from xoctnorm.applying import Form, apply
-from xoctnorm.fitting import Mask
+from xoctnorm.agarose import Mask
 from xoctnorm.settings import NoiseFloor, Normalization
 
 
@@ -106,6 +104,8 @@ class WholeJob(Part):
             min_tissue_voxels=min_tissue_voxels,
             section=section,
         )
+        from xoctnorm import recipes
+
         return recipes.fit_normalization(self._volume, settings, agarose_mask)
 
     def apply(
@@ -144,6 +144,8 @@ class WholeJob(Part):
         InputError
             For a correction whose planes are not those of the volume: it names the first that differs.
         """
+        from xoctnorm.applying import Form, apply
+
         return apply(self._volume, correction, Form(dtype, attach), match=match)
 
     def normalize(
@@ -332,4 +334,7 @@ class WholeJob(Part):
             min_tissue_voxels=min_tissue_voxels,
             section=section,
         )
+        from xoctnorm import recipes
+        from xoctnorm.applying import Form
+
         return recipes.normalize(self._volume, settings, agarose_mask, Form(dtype, attach))

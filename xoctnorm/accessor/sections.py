@@ -7,10 +7,9 @@ from collections.abc import Sequence
 import pandas as pd
 import xarray as xr
 
-from xoctnorm import recipes
 from xoctnorm.accessor.part import Part
+from xoctnorm.agarose import Mask
 from xoctnorm.corrections import FoundMask, OtsuMask
-from xoctnorm.fitting import Mask
 
 
 class SectionsAndMasks(Part):
@@ -28,6 +27,8 @@ class SectionsAndMasks(Part):
         InputError
             For NaN labels, or labels that come back after another label.
         """
+        from xoctnorm import recipes
+
         return recipes.sections_of(self._volume)
 
     def assign_sections(
@@ -63,6 +64,8 @@ class SectionsAndMasks(Part):
         >>> volume.octnorm.assign_sections(starts=[0, 3]).section.values
         array([0, 0, 0, 1, 1])
         """
+        from xoctnorm import recipes
+
         return recipes.assign_sections(self._volume, n, thickness, starts)
 
     def agarose_mask(
@@ -142,6 +145,8 @@ class SectionsAndMasks(Part):
             "per_plane": per_plane,
             "min_area": min_area,
         }
+        from xoctnorm import recipes
+
         return recipes.agarose_mask(self._volume, method, parameters, seeds, section=section)
 
     def tissue_mask(
@@ -173,4 +178,6 @@ class SectionsAndMasks(Part):
         InputError
             For a mask that does not fit, and as `agarose_mask`.
         """
+        from xoctnorm import recipes
+
         return recipes.tissue_mask(self._volume, agarose_mask, OtsuMask(smoothing_sigma), section=section)

@@ -8,11 +8,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import DTypeLike
 
-from xoctnorm import recipes
 from xoctnorm.accessor.part import Part
-from xoctnorm.applying import Form
+from xoctnorm.agarose import Mask
 from xoctnorm.corrections import HistogramMatch, PercentileScale, QuantileMatch, ZProfile
-from xoctnorm.fitting import Mask
 from xoctnorm.settings import NoiseFloor, Normalization
 
 
@@ -44,6 +42,8 @@ class SingleSteps(Part):
             See `normalize`.
         """
         correction = PercentileScale(smooth_sigma, percentile, min_scale, max_scale, strength)
+        from xoctnorm import recipes
+
         return recipes.scale_factors(self._volume, correction, section=section)
 
     def correct_drift(
@@ -107,6 +107,9 @@ class SingleSteps(Part):
             strength=strength,
             section=section,
         )
+        from xoctnorm import recipes
+        from xoctnorm.applying import Form
+
         return recipes.correct_drift(self._volume, settings, agarose_mask, Form(dtype, attach))
 
     def flatten_depth(
@@ -163,6 +166,9 @@ class SingleSteps(Part):
             blend=blend,
             section=section,
         )
+        from xoctnorm import recipes
+        from xoctnorm.applying import Form
+
         return recipes.flatten_depth(self._volume, settings, agarose_mask, Form(dtype, attach))
 
     def match_histograms(
@@ -189,6 +195,9 @@ class SingleSteps(Part):
         InputError
             See `normalize`.
         """
+        from xoctnorm import recipes
+        from xoctnorm.applying import Form
+
         return recipes.single_step(
             self._volume,
             HistogramMatch(n_bins, tissue_threshold, strength),
@@ -258,6 +267,9 @@ class SingleSteps(Part):
             and where the agarose that is found should be looked at.
         """
         correction = QuantileMatch(strength, max_slope)
+        from xoctnorm import recipes
+        from xoctnorm.applying import Form
+
         return recipes.match_quantiles(self._volume, correction, agarose_mask, Form(dtype, attach), section=section)
 
     def smooth_zprofile(
@@ -307,4 +319,7 @@ class SingleSteps(Part):
             Where planes have too little tissue.
         """
         correction = ZProfile(sigma, min_tissue_voxels)
+        from xoctnorm import recipes
+        from xoctnorm.applying import Form
+
         return recipes.smooth_zprofile(self._volume, correction, mask, Form(dtype, attach), section=section)

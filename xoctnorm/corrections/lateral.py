@@ -7,6 +7,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xoctnorm.corrections.drift_reads import Observed
+from xoctnorm.corrections.tissue_drift import SMOOTH
 from xoctnorm.kernels.drift import Drift
 from xoctnorm.kernels.lateral import (
     CENTRES,
@@ -20,10 +21,7 @@ from xoctnorm.kernels.lateral import (
 from xoctnorm.kernels.seams import find_seam, pieces_of, piecewise_gain
 from xoctnorm.volume import PlanesT, Transfer
 
-SMOOTH, TILED = "smooth", "tiles"
-LATERAL = (None, SMOOTH, TILED)
 FLAG = "profile_varies_laterally"
-NEEDED = ("lateral_gain", "lateral_position_y", "lateral_position_x", "depth_below_cut")
 _VARIES = 0.05
 
 

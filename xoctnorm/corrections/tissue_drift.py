@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from xoctnorm.checks import integer_problems, number_problems
 from xoctnorm.corrections.base import Correction
-from xoctnorm.corrections.drift_reads import Observed, observe
-from xoctnorm.corrections.drift_tables import Numbers, leave_alone, planes_of, tables
-from xoctnorm.corrections.lateral import (
-    FLAG,
-    LATERAL,
-    NEEDED,
-    TILED,
-    lateral_tables,
-    observed_profile,
-    through_lateral,
-    variation,
-)
 from xoctnorm.errors import listed, raise_problems
 from xoctnorm.kernels.background import subtract_and_multiply
-from xoctnorm.kernels.drift import estimate
 from xoctnorm.volume import PlanesT, Transfer, Volume
+
+if TYPE_CHECKING:
+    from xoctnorm.corrections.drift_reads import Observed
 
 METHODS = ("agarose", "continuity", "joint")
 JITTER = "jitter"  # of planes alone, for methods that find gains by themselves
 TISSUES = ("auto", "dark", "bright")
 AUTO = "auto"
+SMOOTH, TILED = "smooth", "tiles"
+LATERAL = (None, SMOOTH, TILED)
+OVER_FIELD = ("lateral_gain", "lateral_position_y", "lateral_position_x", "depth_below_cut")
 
 FROM_MASK = "mask"  # the noise floor is the mean over a mask that came with the volume
 
@@ -89,7 +83,7 @@ class TissueDrift(Correction):
             "noise_floor",
             *(("scale_factor",) if self.method is not None else ()),
             *(("depth_gain",) if self.flatten_depth else ()),
-            *(NEEDED if self.lateral is not None else ()),
+            *(OVER_FIELD if self.lateral is not None else ()),
         )
 
     def problems(self) -> list[str]:
@@ -126,6 +120,12 @@ class TissueDrift(Correction):
 
     def fit(self, volume: Volume) -> tuple[xr.Dataset, list[str]]:
         """Read the volume twice: the ends of sections, which tell the classes, then every plane over its classes."""
+        # Imported here, as below, since this class is needed for its defaults alone when the package is imported.
+        from xoctnorm.corrections.drift_reads import observe
+        from xoctnorm.corrections.drift_tables import leave_alone, planes_of, tables
+        from xoctnorm.corrections.lateral import FLAG, lateral_tables, observed_profile, variation
+        from xoctnorm.kernels.drift import estimate
+
         raise_problems("exclude", self._exclude_problems(volume))
         observed = observe(volume, self.exclude, self.blend, self.first_depth, seams=self.lateral == TILED)
         floor = self._given_floor(observed)
@@ -172,9 +172,13 @@ class TissueDrift(Correction):
 
     def apply(self, planes: PlanesT, fitted: xr.Dataset) -> PlanesT:
         """Subtract the floor, multiply every plane by its factors, and by the gain over the field."""
-        factors = (fitted[name].variable for name in self.needed() if name not in NEEDED)
+        factors = (fitted[name].variable for name in self.needed() if name not in OVER_FIELD)
         planes = planes.through(Transfer(subtract_and_multiply, tuple(factors)))
-        return planes if self.lateral is None else through_lateral(planes, fitted, self.lateral)
+        if self.lateral is None:
+            return planes
+        from xoctnorm.corrections.lateral import through_lateral
+
+        return through_lateral(planes, fitted, self.lateral)
 
     def _exclude_problems(self, volume: Volume) -> list[str]:
         labels = volume.sections.labels
@@ -185,7 +189,7 @@ class TissueDrift(Correction):
         left = len(labels) - len({str(label) for label in self.exclude})
         return [] if left else ["exclude names every section: leave some in"]
 
-    def _given_floor(self, observed: Observed) -> Numbers | float | None:
+    def _given_floor(self, observed: Observed) -> NDArray[np.float64] | float | None:
         """The noise floor that the user gave, for every plane of the fit; None where it is to be found."""
         if self.noise_floor == AUTO:
             return None
