@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 from skimage.filters import threshold_otsu
@@ -27,7 +29,7 @@ def normalize_volume(vol, agarose, percentile_max=99.9):
 
 def compute_scale_factors(vol, n_sections, sigma=1.0, percentile=80.0, low=0.5, high=2.0):
     starts = np.rint(np.arange(n_sections + 1) * len(vol) / n_sections).astype(int)
-    metric = np.array([_percentile_above_0(vol[a:b], percentile) for a, b in zip(starts, starts[1:], strict=False)])
+    metric = np.array([_percentile_above_0(vol[a:b], percentile) for a, b in pairwise(starts)])
     presence = (metric > 0).astype(float)
     weight = gaussian_filter1d(presence, sigma)
     smooth = np.where(weight > 1e-6, gaussian_filter1d(metric * presence, sigma) / np.maximum(weight, 1e-6), 0)
@@ -47,7 +49,7 @@ def apply_histogram_matching(vol, n_sections, n_bins=512, threshold=0.0):
     centers = (edges[:-1] + edges[1:]) / 2
     reference = np.cumsum(counts) / counts.sum()
     starts = np.rint(np.arange(n_sections + 1) * len(vol) / n_sections).astype(int)
-    for first, last in zip(starts, starts[1:], strict=False):
+    for first, last in pairwise(starts):
         section = vol[first:last]
         of_section = np.histogram(section, n_bins, (low, 1))[0]
         if of_section.sum() < 500:

@@ -2,17 +2,20 @@
 
     python -m tests.benchmarks.speed --voxels 22 26 --dtypes float32 uint16 --threads 1 2
 
-Times are the best of some runs after one to warm up. Compare ratios, within one run: machines differ. Peak memory is what
-the process needs beyond the input and the result.
+Times are the best of some runs after one to warm up. Compare ratios, within one run: machines differ. Peak memory is
+what the process needs beyond the input and the result.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
+import gc
 import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -109,12 +112,13 @@ def seconds(function: Callable[[], object], runs: int) -> float:
 
 def peak_bytes(function: Callable[[], object]) -> int:
     """Resident memory at its peak, beyond that before and beyond the arrays of the result (Linux)."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # what was freed would hide what is needed
     Path("/proc/self/clear_refs").write_text("5")
     before = _status("VmRSS")
     result = function()
     peak = _status("VmHWM") - before
-    arrays = [part for part in (result if isinstance(result, tuple) else [result])]
-    return peak - sum(getattr(part, "nbytes", 0) for part in arrays)
+    return peak - sum(getattr(part, "nbytes", 0) for part in (result if isinstance(result, tuple) else [result]))
 
 
 def _status(name: str) -> int:
@@ -126,9 +130,7 @@ def table(n_voxels: int, dtype: str, threads: list[int], runs: int) -> list[str]
     """Rows of Markdown for one volume."""
     da = make_volume(n_voxels, dtype)
     per_voxel = 1e9 / da.size
-    target = np.zeros(da.shape, dtype)
-    copy = seconds(lambda: np.copyto(target, da.to_numpy()), 5) * per_voxel
-    del target
+    copy = seconds(partial(np.copyto, np.zeros(da.shape, dtype), da.to_numpy()), 5) * per_voxel
     rows = [
         f"\n{dtype}, {' x '.join(str(n) for n in da.shape)} voxels; np.copyto {copy:.2f} ns per voxel\n",
         "| | plain, ns per voxel | "

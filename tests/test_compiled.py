@@ -1,0 +1,235 @@
+"""Compiled loops against NumPy, to the bit."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from xoctnorm.kernels import compiled
+from xoctnorm.kernels.background import percentile as by_partition
+from xoctnorm.kernels.coarse import coarse_plane
+from xoctnorm.kernels.digest import MODULUS, digest, digest_block
+from xoctnorm.kernels.histograms import Mapping, bin_centers, histogram, histogram_range
+from xoctnorm.kernels.order_statistics import (
+    POSITIVE,
+    Bracket,
+    bracket_of,
+    counted,
+    median_where,
+    percentile,
+    percentile_of_all,
+    percentile_without_zeros,
+    plane_thresholds,
+)
+from xoctnorm.threads import VARIABLES, in_threads, thread_count
+
+NUMBERS = st.one_of(
+    st.floats(-2, 2, width=32),
+    st.sampled_from([0.0, -0.0, 0.5, 1.0, float("nan")]),  # many that are the same
+)
+FLOAT32 = arrays(np.float32, st.tuples(st.integers(1, 40), st.integers(1, 40)), elements=NUMBERS)
+
+
+def shaded(shape=(300, 401), seed=0, lost=0.0):
+    """A plane that no evenly spread sample describes well: bright in the middle, with a rim of zeros."""
+    rng = np.random.default_rng(seed)
+    y, x = np.ogrid[-1 : 1 : shape[0] * 1j, -1 : 1 : shape[1] * 1j]
+    plane = rng.gamma(3, 1 / 3, shape) * np.exp(-3 * (y**2 + x**2))
+    plane[:20] = 0
+    plane[rng.random(shape) < lost] = np.nan
+    return plane.astype(np.float32)
+
+
+# ------------------------------------------------------------------------------------------------- order statistics
+
+
+@settings(deadline=None, max_examples=100)
+@given(FLOAT32, st.floats(0, 100))
+def test_percentile_of_anything(values, q):
+    present = values[~np.isnan(values)]
+    np.testing.assert_array_equal(percentile(values, q), by_partition(present, q))
+    np.testing.assert_array_equal(percentile_without_zeros(values, q), by_partition(present[present != 0], q))
+
+
+@pytest.mark.parametrize("lost", [0.0, 0.3])
+@pytest.mark.parametrize("q", [0, 0.01, 25, 50, 80, 99.9, 100])
+def test_percentile_of_large_planes(q, lost):
+    plane = shaded(lost=lost)
+    present = plane[~np.isnan(plane)]
+    expected = by_partition(present, q)
+    assert percentile(plane, q) == expected
+    assert expected == pytest.approx(np.percentile(present, q), rel=1e-6)
+    assert percentile(plane, q, POSITIVE) == by_partition(present[present > 0], q)
+    assert percentile_without_zeros(plane, q) == by_partition(present[present != 0], q)
+
+
+@settings(deadline=None, max_examples=100)
+@given(FLOAT32, st.integers(0, 2**32 - 1))
+def test_median_over_a_mask(values, seed):
+    where = np.random.default_rng(seed).random(values.shape) < 0.5
+    present = values[where & ~np.isnan(values)]
+    expected = np.median(present) if present.size else np.float32(np.nan)
+    np.testing.assert_array_equal(median_where(values, where, 1), expected)
+    capped = np.median(np.minimum(present, np.float32(0.25))) if present.size else np.float32(np.nan)
+    np.testing.assert_array_equal(median_where(values, where, 1, 0.25), capped)
+
+
+def test_thresholds_of_a_plane():
+    plane = shaded(lost=0.1)
+    where = plane < 0.2
+    cap = by_partition(plane, 99)
+    assert plane_thresholds(plane, where, 99) == (np.nanmedian(np.minimum(plane[where], cap)), cap)
+    assert np.isnan(plane_thresholds(plane, np.zeros(plane.shape, bool), 99)[0])
+
+
+def test_a_sample_that_misleads_costs_time_and_no_bit():
+    # Every sampled value is 0, all others are not.
+    plane = np.random.default_rng(0).random((200, 301)).astype(np.float32)
+    step = (plane.size // 8192) | 1
+    plane.reshape(-1)[::step] = 0
+    assert percentile(plane, 50) == by_partition(plane, 50)
+
+
+def test_percentile_of_many_planes():
+    planes = [shaded(seed=seed) * np.float32(1 + seed) for seed in range(4)]
+    values = np.concatenate([plane[plane > 0] for plane in planes])
+    for bracket in (bracket_of(values[::50], 0.8), Bracket()):
+        parts = [counted(plane, bracket, POSITIVE) for plane in planes]
+        assert percentile_of_all(parts, 80) == by_partition(values, 80)
+    parts = [counted(plane, Bracket(0.0, 1e-9, 0.1), POSITIVE) for plane in planes]
+    assert percentile_of_all(parts, 80) is None
+
+
+# ------------------------------------------------------------------------------------------------------- histograms
+
+
+@settings(deadline=None, max_examples=100)
+@given(FLOAT32, st.integers(2, 3000), st.sampled_from([0.0, 0.1, 0.5, -1.0]))
+def test_histogram_of_anything(values, n_bins, threshold):
+    expected = np.histogram(values[~np.isnan(values)], n_bins, range=histogram_range(threshold))[0]
+    np.testing.assert_array_equal(histogram(values, n_bins, threshold), expected)
+
+
+@pytest.mark.parametrize("n_bins", [2, 3, 255, 512, 4096])
+def test_histogram_at_its_edges(n_bins):
+    edges = np.linspace(*histogram_range(0.0), n_bins + 1, dtype=np.float32)
+    values = np.concatenate([edges, np.nextafter(edges, np.float32(2)), np.nextafter(edges, np.float32(-1))])
+    expected = np.histogram(values, n_bins, range=histogram_range(0.0))[0]
+    np.testing.assert_array_equal(histogram(values, n_bins, 0.0), expected)
+
+
+@settings(deadline=None, max_examples=100)
+@given(FLOAT32, st.integers(2, 600), st.sampled_from([0.0, 0.2]), st.integers(0, 2**32 - 1))
+def test_mapping_of_anything(values, n_bins, threshold, seed):
+    centers = bin_centers(n_bins, threshold)
+    table = np.sort(np.random.default_rng(seed).random((1, n_bins)))
+    mapped = Mapping.of(table, centers, threshold).map(values.copy(), 0)
+    expected = np.where(values > threshold, np.interp(values, centers, table[0]), values)
+    np.testing.assert_allclose(mapped, expected, rtol=2e-7, atol=1e-7)
+    np.testing.assert_array_equal(mapped[~(values > threshold)], values[~(values > threshold)])
+    half = Mapping.of(table, centers, threshold, 0.5).map(values.copy(), 0)
+    np.testing.assert_allclose(half, (values + expected) / 2, rtol=1e-6, atol=1e-6)
+    untouched = Mapping.of(np.full((1, n_bins), np.nan), centers, threshold).map(values.copy(), 0)
+    np.testing.assert_array_equal(untouched, values)
+
+
+# ------------------------------------------------------------------------------------- sums, ranges, digests, blocks
+
+
+@settings(deadline=None, max_examples=100)
+@given(FLOAT32)
+def test_range_of_values(values):
+    least, most = compiled.value_range(compiled.frozen(values))
+    if np.isnan(values).any():
+        assert np.isnan(least)
+        assert np.isnan(most)
+    else:
+        assert (least, most) == (values.min(), values.max())
+
+
+@pytest.mark.parametrize("ends", [(-np.inf, np.inf), (-1e-45, 0.0), (-3.4e38, 3.4e38), (-2.0, -1.0)])
+def test_range_of_extremes(ends):
+    assert compiled.value_range(compiled.frozen(np.array(ends, np.float32))) == tuple(np.float32(ends))
+
+
+@settings(deadline=None, max_examples=50)
+@given(FLOAT32)
+def test_sum_where(values):
+    where = values > 0.1
+    total, count = compiled.sum_where(compiled.frozen(values), compiled.frozen(where))
+    assert count == where.sum()
+    assert total == pytest.approx(values[where].sum(dtype=np.float64), rel=1e-13, abs=1e-300)
+
+
+def mixed(bits, index):
+    """A word of the digest, in whole numbers of Python."""
+    word = ((index + 1) * 0x9E3779B97F4A7C15 + bits) % MODULUS
+    word = ((word ^ (word >> 30)) * 0xBF58476D1CE4E5B9) % MODULUS
+    word = ((word ^ (word >> 27)) * 0x94D049BB133111EB) % MODULUS
+    return word ^ (word >> 31)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i2", "f2", "f4", ">f4", "f8"])
+def test_digest_is_the_sum_of_mixed_words(dtype):
+    values = np.random.default_rng(0).integers(0, 100, (3, 4, 5)).astype(dtype)
+    words = np.ascontiguousarray(values, values.dtype.newbyteorder("=")).reshape(-1)
+    expected = sum(mixed(int(bits), 7 + i) for i, bits in enumerate(words.view(f"u{words.itemsize}"))) % MODULUS
+    assert digest(values, 7) == expected
+    parts = [digest_block(values[z : z + 1, y : y + 2, x : x + 3], (z, y, x), values.shape)
+             for z in range(3) for y in (0, 2) for x in (0, 3)]  # fmt: skip
+    assert sum(parts) % MODULUS == digest(values, 0)
+
+
+@pytest.mark.parametrize("shape", [(9, 12), (10, 13), (4, 4)])
+def test_means_of_blocks(shape):
+    plane = np.random.default_rng(1).random(shape).astype(np.float32)
+    plane[0, :3] = 0
+    plane[1, :2] = np.nan
+    coarse = coarse_plane(plane, 3)
+    for (y, x), mean in np.ndenumerate(coarse):
+        block = plane[3 * y : 3 * y + 3, 3 * x : 3 * x + 3]
+        known = block[(block != 0) & ~np.isnan(block)]
+        expected = known.mean(dtype=np.float64) if 2 * known.size >= block.size else np.nan
+        assert mean == pytest.approx(expected, rel=1e-7, nan_ok=True)
+
+
+# --------------------------------------------------------------------------------------------------------- threads
+
+
+def test_number_of_threads(monkeypatch):
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    assert thread_count() >= 1
+    for name, number in zip(reversed(VARIABLES), ("2", "3", "4"), strict=True):
+        monkeypatch.setenv(name, number)
+        assert thread_count() == int(number)
+    monkeypatch.setenv(VARIABLES[0], "none")  # no number: the next one decides
+    assert thread_count() == 3
+
+
+def test_threads_keep_the_order_and_do_not_run_ahead(monkeypatch):
+    monkeypatch.setenv(VARIABLES[0], "2")
+    taken = []
+
+    def items():
+        for item in range(50):
+            taken.append(item)
+            yield item
+
+    for number, result in enumerate(in_threads(lambda item: item**2, items())):
+        assert result == number**2
+        assert len(taken) <= number + 5
+    assert list(in_threads(lambda _: thread_count(), range(3))) == [1, 1, 1]  # none inside a thread of a pool
+
+
+def test_an_error_in_a_thread_is_raised(monkeypatch):
+    monkeypatch.setenv(VARIABLES[0], "2")
+    before = threading.active_count()
+    with pytest.raises(ZeroDivisionError):
+        list(in_threads(lambda item: 1 // item, [1, 0, 1, 1]))
+    assert threading.active_count() == before
