@@ -1,0 +1,120 @@
+"""What a timing cannot guard: reads of the volume, bytes allocated, and that the benchmark measures the same thing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tracemalloc
+
+import numpy as np
+import pytest
+import xarray as xr
+from benchmarks import speed
+
+from xoctnorm import normalization
+
+PLANE = 4 * 256 * 256
+
+
+@pytest.fixture(scope="module")
+def da() -> xr.DataArray:
+    return speed.make_volume(2**22, "float32")
+
+
+def test_the_benchmark_compares_the_same_results():
+    for dtype in ("float32", "uint16"):
+        for case in speed.cases(speed.make_volume(2**19, dtype)):
+            ours, plain = case.ours(), case.plain()
+            if case.same:
+                ours = ours[0] if isinstance(ours, tuple) else ours
+                # Bins are float32 in xoctnorm and float64 in plain NumPy: a voxel at an edge may change its bin.
+                np.testing.assert_allclose(ours, plain, atol=2e-4, err_msg=f"{case.name}, {dtype}")
+
+
+def test_a_table_is_made():
+    rows = speed.table(2**19, "float32", [1], 1)
+    assert sum(row.startswith("| `") for row in rows) == len(speed.cases(speed.make_volume(2**19, "float32")))
+
+
+class Counting:
+    """An array that counts the voxels that are read."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values, self.shape, self.dtype, self.ndim = values, values.shape, values.dtype, values.ndim
+        self.read = 0
+
+    def __getitem__(self, key):
+        part = self.values[key]
+        self.read += part.size
+        return part
+
+
+@pytest.mark.parametrize(
+    ("options", "reads"),
+    [
+        ({"drift": None}, 2),
+        ({"drift": "scale"}, 3),
+        ({"drift": "histogram"}, 3),
+        ({"drift": "histogram", "zprofile_sigma": 2}, 4),
+        ({"drift": "joint", "flatten_depth": True}, 4),
+    ],
+    ids=str,
+)
+def test_reads_of_a_fit(da, options, reads):
+    dask_array = pytest.importorskip("dask.array")
+    counting = Counting(da.to_numpy())
+    chunked = dask_array.from_array(counting, chunks=(8, 256, 256), asarray=False, meta=np.empty((0, 0, 0), np.float32))
+    volume = da.copy(data=chunked)
+    volume.octnorm.fit(**options)
+    # The scale of intensities is told from 24 planes.
+    assert reads * da.size <= counting.read <= reads * da.size + 24 * PLANE * 2
+    before = counting.read
+    correction = da.octnorm.fit(**options)
+    assert counting.read == before
+    volume.octnorm.apply(correction).compute(scheduler="sync")
+    assert counting.read - before == da.size
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+@pytest.mark.parametrize("name", ["normalize_volume", "compute_scale_factors", "apply_histogram_matching", "zprofile"])
+def test_bytes_allocated_by_the_functions(da, name, threads, monkeypatch):
+    monkeypatch.setenv("XOCTNORM_NUM_THREADS", threads)
+    vol = da.to_numpy()
+    mask = np.zeros(vol.shape[1:], bool)
+    mask[:60] = True
+    tissue = np.broadcast_to(~mask, vol.shape)
+    call = {
+        "normalize_volume": lambda: normalization.normalize_volume(vol, mask),
+        "compute_scale_factors": lambda: normalization.compute_scale_factors(vol, 8, 1.0, 80.0, 0.5, 2.0),
+        "apply_histogram_matching": lambda: normalization.apply_histogram_matching(vol, 8, 512),
+        "zprofile": lambda: normalization.apply_zprofile_smoothing(vol, tissue, 2.0),
+    }[name]
+    call()
+    assert peak(call, vol.nbytes) <= 0.02 * vol.nbytes + 8 * PLANE + 2e6 * int(threads)
+
+
+@pytest.mark.parametrize("options", [{"drift": None}, {"drift": "histogram", "zprofile_sigma": 2}], ids=str)
+def test_bytes_allocated_by_the_whole_job(da, options):
+    def call():
+        return da.octnorm.normalize(**options)
+
+    call()
+    assert peak(call, da.nbytes) <= 0.02 * da.nbytes + 8 * PLANE + 2e6 * 2
+
+
+def peak(call, volume_bytes: int) -> float:
+    """Most bytes that were allocated at a time, beyond a result as large as the volume."""
+    tracemalloc.start()
+    result = call()
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    first = result[0] if isinstance(result, tuple) else result
+    return most - (first.nbytes if first.nbytes >= volume_bytes else 0)
+
+
+def test_what_importing_loads():
+    code = (
+        "import sys, xoctnorm; print(*[m for m in ('dask', 'numba', 'skimage', 'scipy.ndimage') if m in sys.modules])"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert loaded.stdout.split() == []
