@@ -51,13 +51,13 @@ def make_volume(n_voxels: int, dtype: str) -> xr.DataArray:
     section = np.arange(n_z) * N_SECTIONS // n_z
     gain = np.exp(0.2 * rng.standard_normal(N_SECTIONS))[section]
     depth = np.arange(n_z) - np.searchsorted(section, section)
-    brightness = gain * 0.97**depth * np.exp(0.02 * rng.standard_normal(n_z))
+    brightness = gain * np.exp(0.02 * rng.standard_normal(n_z))
+    attenuation = np.where(radius < 0.8, np.float32(0.97), np.float32(1))  # agarose attenuates nothing
     volume = np.empty((n_z, side, side), dtype)
     scale = 40000 if dtype == "uint16" else 1
     for z, plane in enumerate(volume):
-        values = (
-            np.roll(speckle[z % 2], (z * 37, z * 91), (0, 1)) * signal * attenuation ** depth[z] * brightness[z] + 0.01
-        )
+        of_plane = signal * attenuation ** depth[z] * brightness[z]
+        values = of_plane * np.roll(speckle[z % 2], (z * 37, z * 91), (0, 1)) + 0.01
         plane[:] = np.minimum(values * scale, 65535 if dtype == "uint16" else np.inf)
     return xr.DataArray(volume, dims=("z", "y", "x"), coords={"section": ("z", section)})
 
