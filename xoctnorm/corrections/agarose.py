@@ -14,12 +14,14 @@ from xoctnorm.agarose import SECTIONS
 from xoctnorm.checks import coverage_problems, number_problems
 from xoctnorm.corrections.base import Correction
 from xoctnorm.errors import listed, raise_problems
+from xoctnorm.kernels.coarse import coarse_factor, coarse_images, coarse_seeds
 from xoctnorm.kernels.consensus import ABSENT, BY_LEVEL, BY_OUTLINE, Agarose, series_agarose
 from xoctnorm.kernels.depth_series import plane_masks
+from xoctnorm.kernels.fine_outlines import fine_masks
 from xoctnorm.kernels.levels import Scale, imaged_field, rim
 from xoctnorm.kernels.masks import otsu_agarose_mask, without_small_parts
 from xoctnorm.kernels.otsu_series import bridged, otsu_series
-from xoctnorm.kernels.outlines import Outlined, outlines
+from xoctnorm.kernels.outlines import REACH, Outlined, outlines
 from xoctnorm.statistics import by_section
 from xoctnorm.volume import PlanesT, Volume
 
@@ -167,15 +169,18 @@ class BorderMask(FoundMask):
 
     def fit(self, volume: Volume) -> tuple[xr.Dataset, list[str]]:
         """Find the masks on the mean projections of the survey; no read, one for a mask per plane."""
-        means = self._means(volume).astype(np.float32)
-        seeds = self._seeds(volume, len(means))
+        fine = self._means(volume).astype(np.float32, copy=False)
+        fine_seeds = self._seeds(volume, len(fine))
+        # Outlines of single planes are looked for at full resolution, so that of their section has to be there too.
+        factor = 1 if self.per_plane else coarse_factor(*fine.shape[-2:])
+        means, seeds = coarse_images(fine, factor), [coarse_seeds(one, factor) for one in fine_seeds]
         scale = Scale.of(means, seeds)
-        outlined = outlines(means, scale, self.smoothing_sigma, seeds)
+        outlined = outlines(means, scale, self.smoothing_sigma / factor, seeds, REACH / factor)
         found = series_agarose(outlined, seeds)
         nothing = np.isnan(found.step) or all(how == ABSENT for how in found.origin)
         if nothing and self.required:
             raise_problems("agarose mask", [f"method='border' finds {_NOTHING}"])
-        least = self._least(volume, _DEFAULT_PIXELS)
+        least = self._least(volume, _DEFAULT_PIXELS) / factor**2
         masks = np.stack(
             [without_small_parts(mask, one.field, least) for mask, one in zip(found.masks, outlined, strict=True)]
         )
@@ -189,6 +194,9 @@ class BorderMask(FoundMask):
             found = replace(found, origin=(ABSENT,) * len(found.origin))
         elif problems:
             raise_problems("agarose mask", problems)
+        if factor > 1:
+            found = replace(found, masks=masks)
+            masks = fine_masks(fine, outlined, found, fine_seeds, factor, least * factor**2)
 
         def table(values: NDArray[np.generic]) -> xr.Variable:
             return xr.Variable(dims, values if dims else values[0])

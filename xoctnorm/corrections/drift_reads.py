@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from xoctnorm.depths import depth_problems, partial_first_section
 from xoctnorm.errors import raise_problems
 from xoctnorm.kernels.class_sums import ClassSummer, ClassSums, TileSums
-from xoctnorm.kernels.classes import SectionViews, TissueClasses, classify
+from xoctnorm.kernels.classes import SectionViews, TissueClasses, classify, view_cap
 from xoctnorm.kernels.coarse import coarse_factor, coarse_mask, coarse_plane
 from xoctnorm.kernels.drift_model import Planes as Layout
 from xoctnorm.kernels.seams import LineSums, line_sums
@@ -169,13 +169,14 @@ def _read_views(volume: Volume, used: NDArray[np.bool_], row: NDArray[np.int64])
     total, count, at = 0.0, 0, 0
     number = np.arange(len(row)) - np.searchsorted(row, row)
 
-    def looked_at(number: int, plane: Plane) -> tuple[Plane, float, int]:
-        return coarse_plane(plane, factor), *_sum_of_noise(volume, number, plane)
+    def looked_at(number: int, plane: Plane) -> tuple[Plane, float, float, int]:
+        coarse = coarse_plane(plane, factor)
+        return coarse, view_cap(coarse), *_sum_of_noise(volume, number, plane)
 
-    for (coarse, of_plane, n_voxels), use in zip(volume.each_plane(looked_at), used, strict=True):
+    for (coarse, cap, of_plane, n_voxels), use in zip(volume.each_plane(looked_at), used, strict=True):
         total, count = total + of_plane, count + n_voxels
         if use:
-            views.add(coarse, int(row[at]), int(number[at]))
+            views.add(coarse, int(row[at]), int(number[at]), cap)
             at += 1
     if volume.noise is not None and not count:
         raise_problems("noise_floor", ["noise_floor is a mask without voxels that have data: mark some without signal"])

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from xoctnorm.corrections.base import Correction
 from xoctnorm.errors import listed, raise_problems
+from xoctnorm.kernels.coarse import coarse_factor
 from xoctnorm.kernels.intensity import SCALES, linearize, scale_of_slope, spread_slope
 from xoctnorm.volume import Plane, PlanesT, Transfer, Volume
 
@@ -89,11 +90,16 @@ def _found_scale(volume: Volume) -> tuple[str, str, bool]:
 
 
 def _sample(volume: Volume) -> Iterator[tuple[Plane, NDArray[np.bool_]]]:
-    """Some planes, evenly spread, and their agarose without its rim, where tissue may begin."""
+    """Some planes, evenly spread, and their agarose without its rim, where tissue may begin.
+
+    Of large planes, every so many pixels along y and x are enough.
+    """
     lead = volume.data.shape[:-2]
+    step = coarse_factor(*volume.data.shape[-2:])
     count = int(np.prod(lead))
     for number in np.unique(np.linspace(0, count - 1, min(count, _SAMPLE)).astype(int)):
-        plane = volume.data[np.unravel_index(number, lead)]
+        plane = volume.data[np.unravel_index(number, lead)][::step, ::step]
         assert volume.agarose is not None
-        inner = scipy.ndimage.binary_erosion(volume.agarose.of_plane(int(number)), iterations=3, border_value=1)
+        agarose = volume.agarose.of_plane(int(number))[::step, ::step]
+        inner = scipy.ndimage.binary_erosion(agarose, iterations=-(-3 // step), border_value=1)
         yield np.asarray(plane.compute().data, np.float32), inner

@@ -8,12 +8,14 @@ Pixels near an edge, or between two classes, belong to none.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import scipy
 from numpy.typing import NDArray
 
 from xoctnorm.kernels.levels import noise_of
+from xoctnorm.threads import in_threads
 
 Bool = NDArray[np.bool_]
 Image = NDArray[np.float32]
@@ -50,26 +52,31 @@ class SectionViews:
         self._sums = np.zeros((len(n_planes), VIEWS, *shape), np.float32)
         self._counts = np.zeros((len(n_planes), VIEWS, *shape), np.uint8)
 
-    def add(self, plane: NDArray[np.float32], section: int, number: int) -> None:
-        """Add plane `number` of a section, counted from 0."""
+    def add(self, plane: NDArray[np.float32], section: int, number: int, cap: float | None = None) -> None:
+        """Add plane `number` of a section, counted from 0; `cap` is `view_cap` of the plane, where that is known."""
         n = int(self._n_planes[section])
         few = end_planes(n)
         starts = np.rint(np.linspace(0, n - few, VIEWS))
         views = (starts <= number) & (number < starts + few)
         if not views.any():
             return
-        has = np.isfinite(plane) & (plane != 0)
-        if not has.any():
-            return
-        values = np.minimum(plane, 20 * np.abs(np.median(plane[has])))
+        from xoctnorm.kernels import compiled
+
+        cap = view_cap(plane) if cap is None else cap
         for view in np.flatnonzero(views):
-            self._sums[section, view] += np.where(has, values, 0)
-            self._counts[section, view] += has
+            sums, counts = self._sums[section, view].reshape(-1), self._counts[section, view].reshape(-1)
+            compiled.add_capped(compiled.frozen(plane), cap, sums, counts)
 
     def means(self) -> Image:
         """Means `(section, view, y, x)`; NaN where there is no data."""
         with np.errstate(invalid="ignore"):
             return np.divide(self._sums, self._counts, dtype=np.float32)
+
+
+def view_cap(plane: NDArray[np.float32]) -> float:
+    """What single voxels of a plane are cut down to, 20 times its median; NaN without data."""
+    values = plane[np.isfinite(plane) & (plane != 0)]
+    return 20 * abs(float(np.median(values))) if values.size else np.nan
 
 
 @dataclass(frozen=True)
@@ -114,27 +121,30 @@ def classify(views: Image, agarose: Bool, follows: Bool) -> TissueClasses:
     sections are never chained, since a chain of ratios drifts.
     """
     sigma = _smoothing(views[:, 0])
-    logs = np.stack([_smooth_log(image, sigma) for image in views[:, 0]])
-    rim = 1 + int(sigma > 1.2)
-    inner = np.stack([~scipy.ndimage.binary_dilation(mask, _SQUARE, iterations=rim) for mask in agarose]) & np.isfinite(
-        logs
-    )
+    logs = np.stack(list(in_threads(partial(_smooth_log, sigma=sigma), views[:, 0])))
+    beside = partial(scipy.ndimage.binary_dilation, structure=_SQUARE, iterations=1 + int(sigma > 1.2))
+    inner = ~np.stack(list(in_threads(beside, agarose))) & np.isfinite(logs)
     for s in np.flatnonzero(~agarose.any(axis=(1, 2))).tolist():
         # What is agarose on both sides is hardly tissue here: rather its brightness hid it.
         inner[s] &= ~(agarose[max(s - 1, 0)] & agarose[min(s + 1, len(agarose) - 1)])
     levels, contrast = _levels(logs, inner)
-    start = np.full(logs.shape, NONE, np.int8)
-    for s, log in enumerate(logs):
+
+    def painted(s: int) -> Classes:
         dark, bright = levels[s].tolist()
-        start[s] = _paint(log, inner[s], agarose[s], dark, bright, contrast)
-    kept, through = np.full_like(start, NONE), np.full_like(start, NONE)
-    for s, (first, *between, last) in enumerate(views):
+        return _paint(logs[s], inner[s], agarose[s], dark, bright, contrast)
+
+    start = np.stack(list(in_threads(painted, range(len(logs)))))
+
+    def of_section(s: int) -> tuple[Classes, Classes]:
+        first, *between, last = views[s]
         goes_on = follows[s] and (start[s + 1] > AGAROSE).any()
         end = start[s + 1] if goes_on else _last(first, last, start[s], inner[s], agarose[s], contrast, sigma)
         keeps = np.where(start[s] == end, start[s], NONE).astype(np.int8)
         changed = [_changed(_smooth_log(view, sigma), start[s], keeps) for view in between]
-        kept[s] = np.where(np.logical_or.reduce(changed[: VIEWS // 2]), NONE, start[s])
-        through[s] = np.where(np.logical_or.reduce(changed), NONE, keeps)
+        kept = np.where(np.logical_or.reduce(changed[: VIEWS // 2]), NONE, start[s])
+        return kept, np.where(np.logical_or.reduce(changed), NONE, keeps)
+
+    kept, through = np.array(list(in_threads(of_section, range(len(logs)))), np.int8).swapaxes(0, 1)
     return TissueClasses(kept, through, contrast, sigma)
 
 
@@ -152,7 +162,7 @@ def _changed(log: Image, start: Classes, keeps: Classes) -> Bool:
 
 
 def _smoothing(images: Image) -> float:
-    noise = np.median([noise_of(_log(image)) for image in images])
+    noise = np.median(list(in_threads(lambda image: noise_of(_log(image)), images)))
     least, most = _SMOOTHINGS
     return float(np.clip(noise / (_NOISE * np.sqrt(4 * np.pi)), least, most))
 
@@ -179,14 +189,16 @@ def mode(values: NDArray[np.floating]) -> float:
     for _ in range(20):
         near = np.abs(values - centre)
         width = 1.5 * float(np.quantile(near, 0.4)) / 0.524 + 1e-9
-        centre = float(values[near <= width].mean(dtype=np.float64))
+        last, centre = centre, float(values[near <= width].mean(dtype=np.float64))
+        if centre == last:
+            break
     return centre
 
 
 def _levels(logs: Image, inner: Bool) -> tuple[NDArray[np.float64], float]:
     """Levels of dark and bright tissue in every section, `(section, 2)`, and their usual distance."""
     n = len(logs)
-    splits = np.array([_split(log[where]) for log, where in zip(logs, inner, strict=True)])
+    splits = np.array(list(in_threads(lambda s: _split(logs[s][inner[s]]), range(n))))
     contrasts = splits[:, 2] - splits[:, 1]
     usual = np.nanmedian(contrasts) if np.isfinite(contrasts).any() else np.nan
     score = np.where(_alike(contrasts, usual), splits[:, 0], 0)

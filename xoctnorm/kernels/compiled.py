@@ -23,6 +23,7 @@ Number = float | np.floating
 _BLOCK = 128
 _UNSURE = np.float32(4e-7)  # relative: so much nearer to an edge, float32 may tell the wrong bin
 _index = np.uint64
+_INFINITY = np.float32(np.inf)
 
 
 def frozen(values: NDArray[Any]) -> NDArray[Any]:
@@ -264,3 +265,73 @@ def block_means(values: Floats, n_x: int, factor: int, mean: Floats) -> None:
                     total += np.float64(value if has else np.float32(0))
                     count += has
             mean[row, column] = np.float32(total / count) if 2 * count >= n_rows * n_columns and count else np.nan
+
+
+@njit(nogil=True, cache=True)
+def settle_pixels(belief: Floats, places: NDArray[np.int64], evidence: Floats, n_x: int, sweeps: int) -> None:
+    """Decide some pixels of a plane by evidence and by neighbours that agree, in place; see `regions.settle`.
+
+    `belief` is -1 for agarose and 1 for tissue; no place is on the border of the plane.
+    """
+    for i in range(places.size):
+        belief[places[i]] = np.tanh(evidence[i] / np.float32(2))
+    for _ in range(sweeps):
+        for i in range(places.size):
+            at = places[i]
+            beside = belief[at - 1] + belief[at + 1] + belief[at - n_x] + belief[at + n_x]
+            across = belief[at - n_x - 1] + belief[at - n_x + 1] + belief[at + n_x - 1] + belief[at + n_x + 1]
+            belief[at] = np.tanh((evidence[i] + beside + np.float32(0.7) * across) / np.float32(2))
+
+
+@njit(nogil=True, cache=True)
+def flip_specks(belief: Floats, places: NDArray[np.int64], n_x: int, least: Number) -> None:
+    """Flip the sign of connected parts of fewer than `least` pixels that have one of `places`, in place.
+
+    The border of the plane belongs to no part.
+    """
+    free, taken, done, border = np.uint8(0), np.uint8(1), np.uint8(2), np.uint8(3)
+    state = np.zeros(belief.size, np.uint8)
+    state[:n_x], state[-n_x:], state[::n_x], state[n_x - 1 :: n_x] = border, border, border, border
+    part = np.empty(int(least) + 5, np.int64)
+    for place in places:
+        if state[place] != free:
+            continue
+        part[0], state[place] = place, taken
+        n, at, kept = 1, 0, least <= 1
+        while at < n and not kept:  # a part that is large enough need not be followed to its end
+            for step in (-n_x, -1, 1, n_x):
+                beside = part[at] + step
+                if (belief[beside] < 0) != (belief[place] < 0):
+                    continue
+                if state[beside] == free:
+                    part[n], state[beside] = beside, taken
+                    n += 1
+                elif state[beside] == done:
+                    kept = True
+            kept |= n >= least
+            at += 1
+        for i in range(n):
+            state[part[i]] = done
+            if not kept:
+                belief[part[i]] *= -1
+
+
+@njit(nogil=True, cache=True)
+def add_present(values: Floats, total: NDArray[np.float64], count: NDArray[np.int32]) -> None:
+    """Add the values that are neither NaN nor 0, and 1 to their counts."""
+    for i in range(values.size):
+        value = values[i]
+        has = (value == value) & (value != 0)
+        total[i] += np.float64(value if has else np.float32(0))
+        count[i] += np.int32(has)
+
+
+@njit(nogil=True, cache=True)
+def add_capped(values: Floats, cap: Number, total: Floats, count: NDArray[np.uint8]) -> None:
+    """Add the finite values other than 0, each at most a cap, in float32, and 1 to their counts."""
+    cap = np.float32(cap)
+    for i in range(values.size):
+        value = values[i]
+        has = (abs(value) < _INFINITY) & (value != 0)
+        total[i] += (value if value < cap else cap) if has else np.float32(0)
+        count[i] += np.uint8(has)

@@ -9,7 +9,7 @@ import scipy
 from numpy.typing import NDArray
 
 from xoctnorm.kernels.levels import Bool, Image
-from xoctnorm.kernels.outlines import Outlined, contrast, darkest_tissue
+from xoctnorm.kernels.outlines import Outlined, contrast
 from xoctnorm.kernels.regions import region
 
 _FEWEST_PIXELS = 100
@@ -37,6 +37,8 @@ class Agarose:
         For every section, `step` in standard deviations of its agarose; 0 where that is not known.
     centre
         For every section, level of its agarose; NaN where that is not known.
+    steps
+        For every section, level of its darkest tissue above agarose.
     """
 
     masks: Bool
@@ -44,6 +46,7 @@ class Agarose:
     step: float
     separability: NDArray[np.float64]
     centre: NDArray[np.float64]
+    steps: NDArray[np.float64]
 
 
 def series_agarose(outlined: list[Outlined], seeds: list[Bool | None]) -> Agarose:
@@ -57,7 +60,7 @@ def series_agarose(outlined: list[Outlined], seeds: list[Bool | None]) -> Agaros
     count = len(outlined)
     if np.isnan(step):
         masks = np.zeros((count, *outlined[0].field.shape), bool)
-        return Agarose(masks, (ABSENT,) * count, step, np.zeros(count), np.full(count, np.nan))
+        return Agarose(masks, (ABSENT,) * count, step, np.zeros(count), *np.full((2, count), np.nan))
     clear = np.array([_clearness(one) if seeds[i] is None else np.inf for i, one in enumerate(outlined)])
     clear[np.isinf(shares) & np.isfinite(clear)] = -1
     asked = np.zeros(count, bool)
@@ -74,7 +77,7 @@ def series_agarose(outlined: list[Outlined], seeds: list[Bool | None]) -> Agaros
     widths = np.array([one.width for one in outlined])
     known = np.isfinite(best.centre) & (widths > 0)
     separability = np.where(known, step / np.where(known, widths, 1), 0)
-    return Agarose(best.masks, tuple(best.origin), step, separability, best.centre)
+    return Agarose(best.masks, tuple(best.origin), step, separability, best.centre, best.steps)
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ class _Party:
     masks: Bool
     origin: list[str]
     centre: NDArray[np.float64]
+    steps: NDArray[np.float64]
 
     @property
     def agreed(self) -> Bool:
@@ -104,6 +108,7 @@ def _party(
     centre[first], origin[first] = outlined[first].centre, OWN
     masks[first] = region(outlined[first], centre[first], step, seeds[first])
     steps = step * np.minimum(shares, 1)
+    steps[first] = step
     for direction in (range(first + 1, count), range(first - 1, -1, -1)):
         last = first
         for i in direction:
@@ -113,17 +118,19 @@ def _party(
                 centre[i], origin[i], own = _judge(outlined[i], outlined[last], centre[last], masks[last], step)
                 steps[i] = min(steps[i], own)
             if np.isfinite(centre[i]):
-                masks[i] = region(outlined[i], centre[i], steps[i] if origin[i] == OWN else step, seeds[i])
+                steps[i] = steps[i] if origin[i] == OWN else step
+                masks[i] = region(outlined[i], centre[i], steps[i], seeds[i])
                 last = i
     for i in [row for row, how in enumerate(origin) if how == ABSENT]:
         for j in _nearest_settled(origin, i):
             centre[i], origin[i], own = _judge(outlined[i], outlined[j], centre[j], masks[j], step)
             steps[i] = min(steps[i], own)
             if np.isfinite(centre[i]):
-                masks[i] = region(outlined[i], centre[i], steps[i] if origin[i] == OWN else step, seeds[i])
+                steps[i] = steps[i] if origin[i] == OWN else step
+                masks[i] = region(outlined[i], centre[i], steps[i], seeds[i])
                 break
             centre[i], origin[i] = np.nan, ABSENT
-    return _Party(masks, origin, centre)
+    return _Party(masks, origin, centre, steps)
 
 
 def _nearest_settled(origin: list[str], i: int) -> list[int]:
@@ -158,9 +165,9 @@ def _judge(one: Outlined, known: Outlined, centre: float, mask: Bool, step: floa
     expected = centre + (of_tissue if np.isfinite(of_tissue) else of_agarose)
     if one.found and not np.isfinite(expected):
         return one.centre, OWN, step  # nothing to compare with
-    tissue = darkest_tissue(one)
+    tissue = one.darkest_tissue
     # Tissue in place of agarose would be the dark class itself: then what lies above it is not as it was.
-    same_tissue = tissue - one.centre > step / 4 and abs(tissue - darkest_tissue(known) - of_tissue) < step / 4
+    same_tissue = tissue - one.centre > step / 4 and abs(tissue - known.darkest_tissue - of_tissue) < step / 4
     own_step = min(step, tissue - one.centre) if same_tissue else step
     if one.found and abs(one.centre - expected) < step / 2:
         return one.centre, OWN, own_step

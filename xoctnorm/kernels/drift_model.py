@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from xoctnorm.kernels.class_sums import SLOTS, ClassSums
 from xoctnorm.kernels.classes import AGAROSE, TISSUES
+from xoctnorm.kernels.drift_equations import Factor, Priors, differences, rows_of
 
 Series = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -217,31 +218,38 @@ class DriftModel:
         rows = np.repeat(np.arange(n_z * n_slots), values.shape[-1])
         return scipy.sparse.csr_array((values.ravel(), (rows, columns.ravel())), shape=(n_z * n_slots, at["end"]))
 
-    def _priors(self, spreads: Spreads, tied: NDArray[np.bool_]) -> scipy.sparse.csr_array:
-        """Equations that hold beside what is observed; all have the target 0."""
+    @cached_property
+    def _prior_rows(self) -> Priors:
+        """Equations that hold beside what is observed, those that tie agarose last."""
         at, n, n_depths = self._start, self.planes.n_sections, self.planes.n_depths
-        blocks = [_rows(at["end"], np.arange(n)[None], np.full((1, n), 1 / n / _FIRM))]
-        blocks.append(_differences(at["end"], at["gain"], n, (1.0, -1.0), _GAIN_WALK))
+        width, depths = at["end"], np.arange(1, max(n_depths - 2, 1))[:, None] + np.arange(3)
+        blocks = [("firm", rows_of(width, np.arange(n)[None], np.full((1, n), 1 / n)))]
+        blocks.append(("walk", differences(width, at["gain"], n, (1.0, -1.0))))
         for kind in TISSUES:
-            depths = np.arange(1, max(n_depths - 2, 1))[:, None] + np.arange(3)
             pairs = at["profile"] + np.concatenate([kind * n_depths + depths, AGAROSE * n_depths + depths], axis=1)
-            second = np.array([1.0, -2.0, 1.0, -1.0, 2.0, -1.0]) / spreads.attenuation
-            blocks.append(_rows(at["end"], pairs, np.tile(second, (len(pairs), 1))))
+            second = np.array([1.0, -2.0, 1.0, -1.0, 2.0, -1.0])
+            blocks.append(("attenuation", rows_of(width, pairs, np.tile(second, (len(pairs), 1)))))
         for kind in range(_N_CLASSES):
             start = at["profile"] + kind * n_depths
-            blocks.append(
-                _rows(at["end"], start + np.arange(n_depths)[None], np.full((1, n_depths), 1 / n_depths / _FIRM))
-            )
-            blocks.append(_differences(at["end"], start + 1, n_depths - 1, (-1.0, 3.0, -3.0, 1.0), spreads.profile))
-            blocks.append(_differences(at["end"], start, n_depths, (1.0,), 100.0))
-        own = {"slope": spreads.slope, "bump": spreads.bump, "bend": spreads.bend}
-        blocks += [_differences(at["end"], at[name], 2 * n, (1.0,), sd) for name, sd in own.items()]
-        blocks.append(_differences(at["end"], at["offset"], _N_CLASSES * n, (1.0,), _LOOSE))
-        blocks.append(_differences(at["end"], at["medium"], 1, (1.0,), _LOOSE))
-        rows = np.flatnonzero(tied)
-        pairs = np.stack([at["offset"] + AGAROSE * n + rows, np.full(rows.size, at["medium"])], axis=1)
-        blocks.append(_rows(at["end"], pairs, np.tile([1 / spreads.agarose, -1 / spreads.agarose], (rows.size, 1))))
-        return scipy.sparse.csr_array(scipy.sparse.vstack(blocks))
+            mean = rows_of(width, start + np.arange(n_depths)[None], np.full((1, n_depths), 1 / n_depths))
+            blocks.append(("firm", mean))
+            blocks.append(("profile", differences(width, start + 1, n_depths - 1, (-1.0, 3.0, -3.0, 1.0))))
+            blocks.append(("wide", differences(width, start, n_depths, (1.0,))))
+        blocks += [(name, differences(width, at[name], 2 * n, (1.0,))) for name in ("slope", "bump", "bend")]
+        blocks.append(("loose", differences(width, at["offset"], _N_CLASSES * n, (1.0,))))
+        blocks.append(("loose", differences(width, at["medium"], 1, (1.0,))))
+        pairs = np.stack([at["offset"] + AGAROSE * n + np.arange(n), np.full(n, at["medium"])], axis=1)
+        blocks.append(("agarose", rows_of(width, pairs, np.tile([1.0, -1.0], (n, 1)))))
+        return Priors.of(blocks)
+
+    def _priors(self, spreads: Spreads, tied: NDArray[np.bool_]) -> scipy.sparse.csr_array:
+        """Equations that hold beside what is observed, in units of their standard deviations."""
+        deviation = {"firm": _FIRM, "walk": _GAIN_WALK, "wide": 100.0, "loose": _LOOSE}
+        names = ("attenuation", "profile", "slope", "bump", "bend", "agarose")
+        deviation |= {name: getattr(spreads, name) for name in names}
+        left_out = np.zeros(len(self._prior_rows.group), bool)
+        left_out[-len(tied) :] = ~tied
+        return self._prior_rows.weighed(deviation, left_out)
 
     def _covariance(self, spreads: Spreads, inflation: Series) -> Series:
         """Covariance of the observations of every plane, without jitter, `(plane, slot, slot)`."""
@@ -272,25 +280,29 @@ class DriftModel:
         n, n_depths = self.planes.n_sections, self.planes.n_depths
         found = self._reduced(floor, spreads, tied)
         u, left = found.unknowns, np.where(known, found.left, 0)
-        cov = scipy.linalg.cho_solve(found.factor, np.eye(len(u))) * np.outer(found.scale, found.scale)
         jitter, jitter_var, residual = _split_jitter(left, found.own, known, self._jitter_variance(spreads))
         has = np.isin(np.arange(n), self.planes.section[known[:, 0]])
         levels = at["offset"] + AGAROSE * n + np.flatnonzero(has)
         medium = np.full(n, np.nan)
         medium[has] = u[levels]
         profile = np.arange(at["profile"], at["profile"] + _N_CLASSES * n_depths).reshape(_N_CLASSES, n_depths)
+        asked = np.concatenate([np.arange(n), profile.ravel(), levels])
+        unit = np.zeros((len(u), asked.size))
+        unit[asked, np.arange(asked.size)] = 1
+        cov = found.factor.solve(unit)[asked]
+        at_gain, at_profile, at_level = np.split(np.arange(asked.size), [n, n + profile.size])
         return Solution(
             gain=u[:n],
-            gain_cov=cov[:n, :n],
+            gain_cov=cov[np.ix_(at_gain, at_gain)],
             profile=u[profile],
-            profile_cov=np.stack([cov[np.ix_(rows, rows)] for rows in profile]),
+            profile_cov=np.stack([cov[np.ix_(rows, rows)] for rows in at_profile.reshape(profile.shape)]),
             jitter=jitter,
             jitter_var=jitter_var,
             bend=np.sum(
                 u[at["bend"] + n * np.arange(2)[:, None] + self.planes.section] * _bends(self.planes.through), axis=0
             ),
             medium=medium,
-            medium_cov=cov[np.ix_(levels, levels)],
+            medium_cov=cov[np.ix_(at_level, at_level)],
             residual=residual,
             chi2=found.misfit / max(1, int(known.sum()) - (at["slope"] + 1)),
         )
@@ -316,20 +328,16 @@ class DriftModel:
         w = scipy.sparse.bsr_array((weight, np.arange(len(weight)), np.arange(len(weight) + 1)))
         design, priors = self._design, self._priors(spreads, tied)
         weighted = w @ design
-        normal = (design.T @ weighted + priors.T @ priors).toarray()
-        scale = 1 / np.sqrt(np.diag(normal))
-        normal *= np.outer(scale, scale)
-        normal[np.diag_indices(len(normal))] += 1e-13
-        factor = scipy.linalg.cho_factor(normal, lower=True)
-        u = scale * scipy.linalg.cho_solve(factor, scale * (weighted.T @ y.ravel()))
+        factor = Factor.of(scipy.sparse.csr_array(design.T @ weighted + priors.T @ priors))
+        u = factor.solve(weighted.T @ y.ravel())
         left = y.ravel() - design @ u
         misfit = float(left @ (w @ left) + np.sum((priors @ u) ** 2))
-        log_det += 2 * float(np.log(np.diag(factor[0]) / scale).sum())
+        log_det += factor.log_det
         # Deviations of priors that are themselves estimated belong into the likelihood.
         log_det += 2 * 2 * max(self.planes.n_depths - 3, 0) * float(np.log(spreads.attenuation))
         log_det += 4 * n * float(np.log(spreads.slope * spreads.bump * spreads.bend))
         log_det += 2 * int(tied.sum()) * float(np.log(spreads.agarose))
-        return _Reduced(u, left.reshape(known.shape), own, factor, scale, misfit, misfit + log_det)
+        return _Reduced(u, left.reshape(known.shape), own, factor, misfit, misfit + log_det)
 
     def without_links(self, tied: NDArray[np.bool_]) -> DriftModel:
         """The same without what tissue tells across the cuts between sections whose agarose counts."""
@@ -345,13 +353,12 @@ class DriftModel:
 
 @dataclass(frozen=True)
 class _Reduced:
-    """Unknowns, residuals with jitter, covariance without it, and the factor of the scaled normal equations."""
+    """Unknowns, residuals with jitter, covariance without it, and the factor of the normal equations."""
 
     unknowns: Series
     left: Series
     own: Series
-    factor: tuple[Series, bool]
-    scale: Series
+    factor: Factor
     misfit: float
     objective: float
 
@@ -359,18 +366,6 @@ class _Reduced:
 def _bends(through: Series) -> tuple[Series, Series]:
     """Linear and quadratic in depth."""
     return through, np.where(through == 0, 0.0, 1.5 * through**2 - 0.5)
-
-
-def _rows(width: int, columns: Index, values: Series) -> scipy.sparse.csr_array:
-    rows = np.repeat(np.arange(len(columns)), columns.shape[1])
-    return scipy.sparse.csr_array((values.ravel(), (rows, columns.ravel())), shape=(len(columns), width))
-
-
-def _differences(width: int, start: int, length: int, weights: tuple[float, ...], sd: float) -> scipy.sparse.csr_array:
-    """Differences of a run of unknowns, each in units of its standard deviation."""
-    count = max(length - len(weights) + 1, 0)
-    columns = start + np.arange(count)[:, None] + np.arange(len(weights))
-    return _rows(width, columns, np.tile(np.array(weights) / sd, (count, 1)))
 
 
 def _split_jitter(left: Series, own: Series, known: NDArray[np.bool_], prior: Series) -> tuple[Series, Series, Series]:

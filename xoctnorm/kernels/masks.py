@@ -71,6 +71,11 @@ class SectionMeans:
         if row != self._row:
             self._finish()
             self._row, self._sum, self._count = row, np.zeros(self._shape), np.zeros(self._shape, np.int32)
+        if plane.dtype == np.float32:
+            from xoctnorm.kernels import compiled
+
+            compiled.add_present(compiled.frozen(plane), self._sum.reshape(-1), self._count.reshape(-1))
+            return
         has = plane != 0
         if plane.dtype.kind == "f":
             has &= ~np.isnan(plane)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import scipy
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from xoctnorm.kernels.levels import Bool, Image, Scale, average, imaged_field, noise_of, rim
 from xoctnorm.kernels.modes import darkest_mode, flank, tissue_mode
+from xoctnorm.threads import in_threads
 
 WIDTH = 4.0  # a mode ends so many standard deviations above its centre
 FEWEST_PIXELS = 100
@@ -49,6 +51,8 @@ class Outlined:
         What levels stand for.
     rise
         How the level of the class rises and falls over the field; taken off `level` and `smooth`.
+    reach
+        Pixels over which agarose may change its level.
     """
 
     level: Image
@@ -61,6 +65,7 @@ class Outlined:
     centre: float = float("nan")
     width: float = float("nan")
     rise: Image | float = 0.0
+    reach: float = REACH
 
     @property
     def found(self) -> bool:
@@ -76,6 +81,21 @@ class Outlined:
     def core(self) -> Bool:
         """Pixels that belong to the class without doubt."""
         return self.field & (self.reached <= self.centre + WIDTH * self.width)
+
+    @cached_property
+    def tissue_above(self) -> Image:
+        """Levels above agarose of everything that is not near agarose."""
+        if not self.found:
+            return np.empty(0, np.float32)
+        far = scipy.ndimage.distance_transform_edt(~self.core) > max(2.0, 1.5 * self.sigma)
+        above: Image = (self.smooth - self.centre)[self.field & far]
+        return above
+
+    @cached_property
+    def darkest_tissue(self) -> float:
+        """Level of the darkest class of tissue that is not near the dark class; NaN where there is none."""
+        above = self.tissue_above
+        return self.centre + tissue_mode(above, self.remains) if above.size >= FEWEST_PIXELS else float("nan")
 
     def classed(self, seeds: Bool | None) -> Outlined:
         """Flood the image from the border and the seeds, and find the class."""
@@ -93,23 +113,31 @@ class Outlined:
         return replace(self, reached=reached, centre=centre, width=width)
 
 
-def outlines(means: Iterable[Image], scale: Scale, sigma: float, seeds: list[Bool | None]) -> list[Outlined]:
+def outlines(
+    means: Iterable[Image], scale: Scale, sigma: float, seeds: list[Bool | None], reach: float = REACH
+) -> list[Outlined]:
     """Find the darkest class of each mean projection that touches the border of its field, on even ground.
 
     How the level of the class rises and falls over the field is the median over all images: it comes from
     the instrument, and where one image is misled, others are not.
     """
-    plain = [outline(mean, scale, sigma, seed) for mean, seed in zip(means, seeds, strict=True)]
+
+    def plainly(given: tuple[Image, Bool | None]) -> Outlined:
+        return replace(outline(given[0], scale, sigma, given[1]), reach=reach)
+
+    plain = list(in_threads(plainly, zip(means, seeds, strict=True)))
     found = [(one, seed) for one, seed in zip(plain, seeds, strict=True) if one.found]
     if not found:
         return plain
-    rise = np.median([_rise(one, seed) for one, seed in found], axis=0)
+    rise = np.median(list(in_threads(_rise, found)), axis=0)
     if np.abs(rise).max() <= np.median([one.width for one, _ in found]) / 2:
         return plain
-    return [
-        replace(one, level=one.level - rise, smooth=one.smooth - rise, rise=rise).classed(seed)
-        for one, seed in zip(plain, seeds, strict=True)
-    ]
+
+    def evenly(given: tuple[Outlined, Bool | None]) -> Outlined:
+        one, seed = given
+        return replace(one, level=one.level - rise, smooth=one.smooth - rise, rise=rise).classed(seed)
+
+    return list(in_threads(evenly, zip(plain, seeds, strict=True)))
 
 
 def outline(mean: Image, scale: Scale, sigma: float, seeds: Bool | None = None) -> Outlined:
@@ -145,7 +173,7 @@ def contrast(outlined: list[Outlined]) -> tuple[float, NDArray[np.float64]]:
     the noise floor has eaten up the contrast, or the dark class is no agarose. It is infinite where tissue
     lies much higher: there what is empty, such as a tear, is the dark class. NaN, where no image has both.
     """
-    above = [_tissue_above(one) for one in outlined]
+    above = list(in_threads(lambda one: one.tissue_above, outlined))
     heights = np.array([np.median(values) if values.size >= FEWEST_PIXELS else np.nan for values in above])
     heights[heights <= 0] = np.nan
     shares = np.ones(len(outlined))
@@ -160,26 +188,12 @@ def contrast(outlined: list[Outlined]) -> tuple[float, NDArray[np.float64]]:
     return max(float(np.median(steps)), noise), shares
 
 
-def darkest_tissue(one: Outlined) -> float:
-    """Level of the darkest class of tissue that is not near the dark class; NaN where there is none."""
-    above = _tissue_above(one)
-    return one.centre + tissue_mode(above, one.remains) if above.size >= FEWEST_PIXELS else float("nan")
-
-
-def _tissue_above(one: Outlined) -> Image:
-    """Levels above agarose of everything that is not near agarose."""
-    if not one.found:
-        return np.empty(0, np.float32)
-    far = scipy.ndimage.distance_transform_edt(~one.core) > max(2.0, 1.5 * one.sigma)
-    above: Image = (one.smooth - one.centre)[one.field & far]
-    return above
-
-
-def _rise(one: Outlined, seeds: Bool | None) -> Image:
+def _rise(given: tuple[Outlined, Bool | None]) -> Image:
     """How the level of agarose rises and falls over the field: followed from the border on, as long as it is slow.
 
     What is left of the width once the rise is taken off bounds what may still follow, or tissue would.
     """
+    one, seeds = given
     above, width, start = one.smooth - np.float32(one.centre), one.width, _start(one.field, seeds)
     rise = np.zeros(above.shape, np.float32)
     size = 0

@@ -1,0 +1,70 @@
+"""Compiled sums of planes against NumPy, and the equations of the drift model against dense ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from xoctnorm.kernels import compiled, drift_equations
+from xoctnorm.kernels.classes import SectionViews, view_cap
+from xoctnorm.kernels.drift_equations import Factor, Priors, differences, rows_of
+from xoctnorm.kernels.masks import SectionMeans
+
+
+def plane_with_gaps(seed: int = 0) -> np.ndarray:
+    plane = np.random.default_rng(seed).gamma(4, size=(37, 53)).astype(np.float32)
+    plane[3, 4:9], plane[20:22], plane[5, 5] = 0, np.nan, 1e4
+    return plane
+
+
+def test_present_values_are_added():
+    total, count = np.full(37 * 53, 2.0), np.ones(37 * 53, np.int32)
+    plane = plane_with_gaps()
+    compiled.add_present(compiled.frozen(plane), total, count)
+    has = ~np.isnan(plane) & (plane != 0)
+    np.testing.assert_array_equal(total.reshape(plane.shape), np.where(has, plane, 0).astype(np.float64) + 2)
+    np.testing.assert_array_equal(count.reshape(plane.shape), has + 1)
+
+
+def test_means_do_not_depend_on_the_type_of_values():
+    planes = [plane_with_gaps(seed) for seed in range(3)]
+    means = []
+    for dtype in (np.float32, np.float64):
+        of_section = SectionMeans((37, 53))
+        for plane in planes:
+            of_section.add(plane.astype(dtype), 0)
+        means.append(of_section.means())
+    np.testing.assert_array_equal(*means)
+
+
+def test_views_are_cut_down():
+    plane = plane_with_gaps()
+    has = np.isfinite(plane) & (plane != 0)
+    cap = 20 * np.abs(np.median(plane[has]))
+    assert np.float32(view_cap(plane)) == cap
+    views = SectionViews(plane.shape, np.array([1]))
+    views.add(plane, 0, 0)
+    np.testing.assert_array_equal(views.means()[0, 0], np.where(has, np.minimum(plane, cap), np.nan))
+    assert np.isnan(view_cap(np.zeros((3, 3), np.float32)))
+
+
+@pytest.mark.parametrize("most_dense", [0, 400])
+def test_factor_of_dense_and_of_sparse_equations(most_dense, monkeypatch):
+    monkeypatch.setattr(drift_equations, "_MOST_DENSE", most_dense)
+    rng = np.random.default_rng(1)
+    rows = np.where(rng.random((90, 40)) < 0.1, rng.normal(size=(90, 40)), 0) * 10.0 ** rng.integers(-2, 3, 40)
+    normal = rows.T @ rows + np.diag(rng.random(40) + 0.1)
+    factor = Factor.of(sparse.csr_array(normal))
+    right = rng.normal(size=(40, 2))
+    np.testing.assert_allclose(factor.solve(right), np.linalg.solve(normal, right), rtol=1e-8)
+    np.testing.assert_allclose(factor.solve(right[:, 0]), factor.solve(right)[:, 0], rtol=1e-12)
+    assert factor.log_det == pytest.approx(np.linalg.slogdet(normal)[1], rel=1e-10)
+
+
+def test_priors_are_in_units_of_their_deviation():
+    priors = Priors.of(
+        [("a", differences(4, 1, 3, (1.0, -1.0))), ("b", rows_of(4, np.array([[0, 3]]), np.ones((1, 2))))]
+    )
+    weighed = priors.weighed({"a": 0.5, "b": 0.1}, np.array([False, True, False]))
+    np.testing.assert_allclose(weighed.toarray(), [[0, 2, -2, 0], [0, 0, 0, 0], [10, 0, 0, 10]])

@@ -1,0 +1,96 @@
+"""Outlines that were found on a coarse grid, at full resolution: pixels next to them are decided again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy
+from numpy.typing import NDArray
+
+from xoctnorm.kernels.consensus import BY_LEVEL, OWN, Agarose
+from xoctnorm.kernels.levels import Bool, Image, Scale, imaged_field, noise_of
+from xoctnorm.kernels.outlines import Outlined
+from xoctnorm.kernels.regions import local_level, weigh
+from xoctnorm.threads import in_threads
+
+Pixels = NDArray[np.int64]
+
+_SWEEPS = 6
+_NOISE_ROWS = 64  # pairs of rows that tell the noise of an image
+
+
+def fine_masks(
+    means: Image, outlined: list[Outlined], found: Agarose, seeds: list[Bool | None], factor: int, least: float
+) -> Bool:
+    """Masks at full resolution, `(image, y, x)`, from those of blocks of `factor` x `factor` pixels.
+
+    Pixels of blocks next to an outline are decided again, where the levels of agarose and tissue are known; no part
+    with fewer than `least` pixels comes about.
+    """
+
+    def of_image(i: int) -> Bool:
+        field, coarse, seed = imaged_field(means[i]), found.masks[i], seeds[i]
+        mask = enlarged(coarse, factor, field.shape)
+        if found.origin[i] in (OWN, BY_LEVEL) and coarse.any():
+            agarose = _Levels(outlined[i], coarse, found.centre[i], found.steps[i], factor)
+            mask = _decided_again(means[i], mask, agarose, least)
+            mask = mask if seed is None else mask | seed
+        return mask & field
+
+    return np.stack(list(in_threads(of_image, range(len(means)))))
+
+
+def enlarged(values: NDArray[np.bool_], factor: int, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Every value for all pixels of its block."""
+    return values.repeat(factor, axis=0)[: shape[0]].repeat(factor, axis=1)[:, : shape[1]]
+
+
+@dataclass(frozen=True)
+class _Levels:
+    """What is known of an image on the coarse grid: its agarose, the level of that, and of tissue, `step` above it."""
+
+    one: Outlined
+    coarse: Bool
+    centre: float
+    step: float
+    factor: int
+
+    def beside(self) -> Bool:
+        """Blocks next to the outline."""
+        inner = scipy.ndimage.binary_erosion(self.coarse, border_value=1)
+        beside: Bool = scipy.ndimage.binary_dilation(self.coarse) & ~inner & self.one.field
+        return beside
+
+    def evidence(self, mean: Image, y: Pixels, x: Pixels) -> Image:
+        """Log likelihood ratio of tissue for some pixels at full resolution."""
+        one = self.one
+        agarose = local_level(one, self.coarse & (one.smooth >= self.centre - self.step / 2)) + one.rise
+        noise = max(_noise(mean, one.scale), one.width * 3.5 * one.sigma if one.found else self.step / 8)
+        values = mean[y, x]
+        has = np.isfinite(values) & (values != 0)
+        level = one.scale.level(np.where(has, values, 0))
+        weighed = weigh(level, agarose[y // self.factor, x // self.factor], self.step, noise, one.scale)
+        return np.where(has, weighed, np.float32(0))
+
+
+def _decided_again(mean: Image, mask: Bool, levels: _Levels, least: float) -> Bool:
+    """The mask, in which pixels next to the outline are weighed one by one together with their neighbours."""
+    from xoctnorm.kernels import compiled
+
+    y, x = np.nonzero(enlarged(levels.beside(), levels.factor, mask.shape))
+    belief = np.pad(np.where(mask, np.float32(-1), np.float32(1)), 1, mode="edge")
+    flat, n_x = belief.reshape(-1), belief.shape[1]
+    places = (y + 1) * n_x + x + 1
+    compiled.settle_pixels(flat, places, levels.evidence(mean, y, x), n_x, _SWEEPS)
+    compiled.flip_specks(flat, places, n_x, least)
+    decided: Bool = belief[1:-1, 1:-1] < 0
+    return decided
+
+
+def _noise(mean: Image, scale: Scale) -> float:
+    """Standard deviation of the level of single pixels by noise, from some pairs of rows."""
+    first = np.arange(0, len(mean) - 1, max(1, len(mean) // _NOISE_ROWS))
+    pairs = mean[first + np.arange(2)[:, None]]
+    has = np.isfinite(pairs) & (pairs != 0)
+    return noise_of(np.where(has, scale.level(np.where(has, pairs, 0)), np.float32(np.nan)))
