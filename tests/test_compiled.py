@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -233,3 +235,16 @@ def test_an_error_in_a_thread_is_raised(monkeypatch):
     with pytest.raises(ZeroDivisionError):
         list(in_threads(lambda item: 1 // item, [1, 0, 1, 1]))
     assert threading.active_count() == before
+
+
+def test_where_nothing_can_be_cached():
+    code = """
+from numba.core import caching
+for locator in caching.CacheImpl._locator_classes:
+    locator.from_function = classmethod(lambda *_: None)
+import numpy as np
+from xoctnorm.kernels import compiled
+print(*compiled.value_range(compiled.frozen(np.arange(5, dtype=np.float32))))
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["0.0", "4.0"]

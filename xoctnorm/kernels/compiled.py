@@ -11,7 +11,8 @@ of negative ones keeps loops from becoming vector instructions.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numba import njit
@@ -26,6 +27,18 @@ _index = np.uint64
 _INFINITY = np.float32(np.inf)
 
 
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def compiled(function: Function) -> Function:
+    """Compile a function when it is first called, and cache the result where there is a place for that."""
+    try:
+        fast = njit(nogil=True, cache=True)(function)
+    except RuntimeError:  # neither the package's folder nor the user's can be written
+        fast = njit(nogil=True)(function)
+    return cast(Function, fast)
+
+
 def frozen(values: NDArray[Any]) -> NDArray[Any]:
     """A flat read-only view of an array, of a copy where it is not contiguous."""
     flat = np.ascontiguousarray(values).reshape(-1).view()
@@ -33,7 +46,7 @@ def frozen(values: NDArray[Any]) -> NDArray[Any]:
     return flat
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def bracket(values: Floats, least: Number, low: Number, high: Number, inside: Floats) -> tuple[int, int, int]:
     """Copy the values from `low` to `high` into `inside`, which needs room for one block more.
 
@@ -64,7 +77,7 @@ def bracket(values: Floats, least: Number, low: Number, high: Number, inside: Fl
     return below, n_inside, n_present
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def bracket_where(
     values: Floats, where: NDArray[np.bool_], low: Number, high: Number, inside: Floats
 ) -> tuple[int, int, int]:
@@ -93,7 +106,7 @@ def bracket_where(
     return below, n_inside, n_present
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def bin_counts(values: Floats, edges: Floats, counts: NDArray[np.int64]) -> None:
     """Add counts in equal bins: ``counts += np.histogram(values, edges)[0]``."""
     n_bins = counts.size
@@ -121,14 +134,14 @@ def bin_counts(values: Floats, edges: Floats, counts: NDArray[np.int64]) -> None
         counts[i] += lanes[0, i] + lanes[1, i] + lanes[2, i] + lanes[3, i]
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _is_near_edge(place: Number) -> np.bool_:
     """Whether rounding may have moved a place, in bins, over an edge."""
     off_centre = abs(place - np.float32(np.int32(place)) - np.float32(0.5))
     return off_centre > np.float32(0.5) - _UNSURE * (place + np.float32(1))
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _bin_of(value: float, guess: int, edges: Floats) -> int:
     """Bin of a value between the first and the last edge, which belongs to the last bin, from a guess next to it."""
     guess = min(guess, edges.size - 2)
@@ -137,7 +150,7 @@ def _bin_of(value: float, guess: int, edges: Floats) -> int:
     return guess + 1 if value >= edges[guess + 1] and guess + 2 < edges.size else guess
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def interpolate(
     values: Floats,
     knots: Floats,
@@ -180,7 +193,7 @@ def interpolate(
             out[_index(start + i)] = mapped if original > threshold else original
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def remove_background(values: Floats, floor: Number, cap: Number, divisor: Number) -> None:
     """Clip to floor and cap, subtract the floor and divide, in place; NaN stays NaN."""
     floor, cap, divisor = np.float32(floor), np.float32(cap), np.float32(divisor)
@@ -191,7 +204,7 @@ def remove_background(values: Floats, floor: Number, cap: Number, divisor: Numbe
         values[i] = (value - floor) / divisor
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def value_range(values: Floats) -> tuple[float, float]:
     """Least and largest value; NaN for both where there is any.
 
@@ -215,7 +228,7 @@ def value_range(values: Floats) -> tuple[float, float]:
     return np.float64(found[0]), np.float64(found[1])
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def sum_of_words(bits: NDArray[np.uint32], start: int) -> np.uint64:
     """Sum modulo 2**64 of the mixed words of voxels, the first of which has index `start`; see `digest`.
 
@@ -233,7 +246,7 @@ def sum_of_words(bits: NDArray[np.uint32], start: int) -> np.uint64:
     return total
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def sum_where(values: Floats, where: NDArray[np.bool_]) -> tuple[float, int]:
     """Sum in float64 of the present values at `where`, in a fixed order, and their number."""
     lanes, n_present = np.zeros(_BLOCK), 0
@@ -248,7 +261,7 @@ def sum_where(values: Floats, where: NDArray[np.bool_]) -> tuple[float, int]:
     return lanes.sum(), n_present
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def block_means(values: Floats, n_x: int, factor: int, mean: Floats) -> None:
     """Means of blocks of a plane, `(y, x)`; NaN where less than half of a block has data (neither NaN nor 0)."""
     n_y = values.size // n_x
@@ -267,7 +280,7 @@ def block_means(values: Floats, n_x: int, factor: int, mean: Floats) -> None:
             mean[row, column] = np.float32(total / count) if 2 * count >= n_rows * n_columns and count else np.nan
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def settle_pixels(belief: Floats, places: NDArray[np.int64], evidence: Floats, n_x: int, sweeps: int) -> None:
     """Decide some pixels of a plane by evidence and by neighbours that agree, in place; see `regions.settle`.
 
@@ -283,7 +296,7 @@ def settle_pixels(belief: Floats, places: NDArray[np.int64], evidence: Floats, n
             belief[at] = np.tanh((evidence[i] + beside + np.float32(0.7) * across) / np.float32(2))
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def flip_specks(belief: Floats, places: NDArray[np.int64], n_x: int, least: Number) -> None:
     """Flip the sign of connected parts of fewer than `least` pixels that have one of `places`, in place.
 
@@ -316,7 +329,7 @@ def flip_specks(belief: Floats, places: NDArray[np.int64], n_x: int, least: Numb
                 belief[part[i]] *= -1
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def add_present(values: Floats, total: NDArray[np.float64], count: NDArray[np.int32]) -> None:
     """Add the values that are neither NaN nor 0, and 1 to their counts."""
     for i in range(values.size):
@@ -326,7 +339,7 @@ def add_present(values: Floats, total: NDArray[np.float64], count: NDArray[np.in
         count[i] += np.int32(has)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def add_capped(values: Floats, cap: Number, total: Floats, count: NDArray[np.uint8]) -> None:
     """Add the finite values other than 0, each at most a cap, in float32, and 1 to their counts."""
     cap = np.float32(cap)
