@@ -604,8 +604,9 @@ def test_rights_and_links_are_kept(tmp_path):
 
 
 SLOW = """
-import sys, time, dask.array, xarray as xr
+import signal, sys, time, dask.array, xarray as xr
 from xoctnorm.io import write_netcdf
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells let their background jobs ignore it
 def wait(block):
     sys.stdout.write("working\\n")
     sys.stdout.flush()
