@@ -12,11 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from xoctnorm import InputError
 from xoctnorm.kernels import compiled
 from xoctnorm.kernels.background import percentile as by_partition
+from xoctnorm.kernels.background import remove_background
+from xoctnorm.kernels.classes import SectionViews
 from xoctnorm.kernels.coarse import coarse_plane
 from xoctnorm.kernels.digest import MODULUS, digest, digest_block
-from xoctnorm.kernels.histograms import Mapping, bin_centers, histogram, histogram_range
+from xoctnorm.kernels.histograms import Mapping, bin_centers, bin_edges, histogram, histogram_range
 from xoctnorm.kernels.order_statistics import (
     POSITIVE,
     Bracket,
@@ -28,6 +31,7 @@ from xoctnorm.kernels.order_statistics import (
     percentile_without_zeros,
     plane_thresholds,
 )
+from xoctnorm.normalization import apply_histogram_matching, normalize_volume
 from xoctnorm.threads import VARIABLES, in_threads, thread_count
 
 NUMBERS = st.one_of(
@@ -125,6 +129,42 @@ def test_histogram_at_its_edges(n_bins):
     np.testing.assert_array_equal(histogram(values, n_bins, 0.0), expected)
 
 
+@pytest.mark.parametrize("threshold", [0.3, -10.0, 0.9, 0.99, 0.999])
+def test_histogram_at_edges_of_a_narrow_range(threshold):
+    edges = bin_edges(512, threshold)
+    values = np.concatenate([edges, np.nextafter(edges, np.float32(2)), np.nextafter(edges, np.float32(-20))])
+    np.testing.assert_array_equal(histogram(values, 512, threshold), np.histogram(values, edges)[0])
+
+
+@pytest.mark.parametrize("threshold", [0.9999995, 0.99999])
+def test_bins_that_float32_has_no_room_for_are_refused(threshold):
+    with pytest.raises(InputError, match="float32 has no room for n_bins=512 bins"):
+        apply_histogram_matching(np.ones((2, 30, 30)), 2, 512, threshold)
+
+
+def test_a_plane_without_a_cap_is_unknown():
+    plane = remove_background(np.ones((2, 3), np.float32), np.float32(np.nan), np.float32(np.nan), 1.0)
+    assert np.isnan(plane).all()
+    volume = np.linspace(1, 50, 300, dtype=np.float32).reshape(3, 10, 10)
+    volume[1, 0, :5] = np.inf
+    mask = np.zeros((10, 10), bool)
+    mask[:, :2] = True
+    with np.errstate(invalid="ignore"):
+        assert np.isnan(normalize_volume(volume, mask, 100)[0][1]).all()
+
+
+def test_a_plane_that_cannot_be_changed_in_place():
+    with pytest.raises(ValueError, match="in place"):
+        remove_background(np.asfortranarray(np.ones((2, 3), np.float32)), 0.0, 1.0, 1.0)
+
+
+def test_views_of_long_sections():
+    views = SectionViews((2, 2), np.array([1000]))
+    for number in range(1000):
+        views.add(np.ones((2, 2), np.float32), 0, number)
+    np.testing.assert_array_equal(views.means(), 1)
+
+
 @settings(deadline=None, max_examples=100)
 @given(FLOAT32, st.integers(2, 600), st.sampled_from([0.0, 0.2]), st.integers(0, 2**32 - 1))
 def test_mapping_of_anything(values, n_bins, threshold, seed):
@@ -135,7 +175,8 @@ def test_mapping_of_anything(values, n_bins, threshold, seed):
     np.testing.assert_allclose(mapped, expected, rtol=2e-7, atol=1e-7)
     np.testing.assert_array_equal(mapped[~(values > threshold)], values[~(values > threshold)])
     half = Mapping.of(table, centers, threshold, 0.5).map(values.copy(), 0)
-    np.testing.assert_allclose(half, (values + expected) / 2, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(half, (values + expected) / 2, rtol=2e-7, atol=1e-7)
+    np.testing.assert_array_equal(half[~(values > threshold)], values[~(values > threshold)])
     untouched = Mapping.of(np.full((1, n_bins), np.nan), centers, threshold).map(values.copy(), 0)
     np.testing.assert_array_equal(untouched, values)
 
@@ -243,6 +284,7 @@ from numba.core import caching
 for locator in caching.CacheImpl._locator_classes:
     locator.from_function = classmethod(lambda *_: None)
 import numpy as np
+from xoctnorm import InputError
 from xoctnorm.kernels import compiled
 print(*compiled.value_range(compiled.frozen(np.arange(5, dtype=np.float32))))
 """

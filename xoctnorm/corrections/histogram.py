@@ -13,7 +13,7 @@ from xoctnorm.checks import FEWEST_SECTION_VOXELS, integer_problems, number_prob
 from xoctnorm.corrections.base import Correction
 from xoctnorm.corrections.tables import by_row
 from xoctnorm.errors import listed
-from xoctnorm.kernels.histograms import Mapping, bin_centers, histogram, matching_table
+from xoctnorm.kernels.histograms import Mapping, bin_centers, bin_edges, histogram, matching_table
 from xoctnorm.volume import Plane, PlanesT, Transfer, Volume
 
 
@@ -42,8 +42,14 @@ class HistogramMatch(Correction):
         threshold = number_problems("tissue_threshold", self.tissue_threshold, -np.inf)
         if not threshold and self.tissue_threshold >= 1:
             threshold = [f"tissue_threshold={self.tissue_threshold!r}: needs a number below 1, where the bins end"]
+        bins = integer_problems("n_bins", self.n_bins, 2)
+        if not threshold and not bins and not (np.diff(bin_edges(self.n_bins, self.tissue_threshold)) > 0).all():
+            threshold = [
+                f"tissue_threshold={self.tissue_threshold!r}: float32 has no room for n_bins={self.n_bins} bins from "
+                "there to 1: lower one of them"
+            ]
         return [
-            *integer_problems("n_bins", self.n_bins, 2),
+            *bins,
             *threshold,
             *number_problems("strength", self.strength, 0, 1),
         ]

@@ -102,9 +102,14 @@ class PercentileScale(Correction):
         metric = [
             section_percentile(list(parts), self.percentile) for parts in by_section(volume.each_plane(count), index)
         ]
-        for row in [row for row, value in enumerate(metric) if value is None]:
-            brackets[row] = Bracket()
-            metric[row] = section_percentile(list(volume.each_plane(count, only=index == row)), self.percentile)
+        missed = np.array([value is None for value in metric])
+        if missed.any():
+            again = missed[index]
+            brackets = [Bracket()] * len(metric)
+            for row, parts in zip(
+                np.flatnonzero(missed), by_section(volume.each_plane(count, only=again), index[again]), strict=True
+            ):
+                metric[row] = section_percentile(list(parts), self.percentile)
         return np.array(metric, np.float64)
 
     def apply(self, planes: PlanesT, fitted: xr.Dataset) -> PlanesT:

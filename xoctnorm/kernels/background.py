@@ -7,6 +7,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from xoctnorm.kernels.strips import in_place
+
 Plane = NDArray[np.float32]
 Number = float | np.floating
 
@@ -46,7 +48,7 @@ def remove_background(plane: Plane, floor: Number, cap: Number, divisor: Number)
     from xoctnorm.kernels import compiled
 
     subtracted = 0.0 if np.isnan(floor) else float(floor)
-    compiled.remove_background(plane.reshape(-1), subtracted, float(cap), float(divisor))
+    compiled.remove_background(in_place(plane), subtracted, float(cap), float(divisor))
     return plane
 
 

@@ -50,7 +50,7 @@ class SectionViews:
     def __init__(self, shape: tuple[int, int], n_planes: NDArray[np.int64]) -> None:
         self._n_planes = n_planes
         self._sums = np.zeros((len(n_planes), VIEWS, *shape), np.float32)
-        self._counts = np.zeros((len(n_planes), VIEWS, *shape), np.uint8)
+        self._counts = np.zeros((len(n_planes), VIEWS, *shape), np.uint16)
 
     def add(self, plane: NDArray[np.float32], section: int, number: int, cap: float | None = None) -> None:
         """Add plane `number` of a section, counted from 0; `cap` is `view_cap` of the plane, where that is known."""

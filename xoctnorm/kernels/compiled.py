@@ -22,7 +22,7 @@ Floats = NDArray[np.float32]
 Number = float | np.floating
 
 _BLOCK = 128
-_UNSURE = np.float32(4e-7)  # relative: so much nearer to an edge, float32 may tell the wrong bin
+_UNSURE = np.float32(4e-7)  # of a place in bins: so near to an edge, rounding may tell the wrong bin
 _index = np.uint64
 _INFINITY = np.float32(np.inf)
 
@@ -33,9 +33,9 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 def compiled(function: Function) -> Function:
     """Compile a function when it is first called, and cache the result where there is a place for that."""
     try:
-        fast = njit(nogil=True, cache=True)(function)
+        fast = njit(nogil=True, error_model="numpy", cache=True)(function)
     except RuntimeError:  # neither the package's folder nor the user's can be written
-        fast = njit(nogil=True)(function)
+        fast = njit(nogil=True, error_model="numpy")(function)
     return cast(Function, fast)
 
 
@@ -112,7 +112,8 @@ def bin_counts(values: Floats, edges: Floats, counts: NDArray[np.int64]) -> None
     n_bins = counts.size
     first, last = edges[0], edges[n_bins]
     per_value = np.float32(n_bins / (np.float64(last) - np.float64(first)))
-    outside = np.int32(n_bins)
+    slack = _edge_rounding(edges)
+    outside, top = np.int32(n_bins), np.int32(n_bins - 1)
     lanes = np.zeros((4, n_bins + 1), np.int64)  # neighbours often share a bin, and one counter would have to wait
     bins = np.empty(_BLOCK, np.int32)
     for start in range(0, values.size, _BLOCK):
@@ -122,11 +123,12 @@ def bin_counts(values: Floats, edges: Floats, counts: NDArray[np.int64]) -> None
             counted = (value >= first) & (value <= last)
             place = ((value if counted else first) - first) * per_value
             guess = np.int32(place)
-            unsure += counted & _is_near_edge(place)
+            guess = guess if guess < top else top
+            unsure += counted & _is_near_edge(place, slack)
             bins[_index(i)] = guess if counted else outside
         if unsure:
             for i in range(n):
-                if bins[i] != outside or values[start + i] == last:
+                if bins[i] != outside:
                     bins[i] = _bin_of(values[start + i], bins[i], edges)
         for i in range(n):
             lanes[_index(i % 4), _index(bins[_index(i)])] += 1
@@ -135,10 +137,18 @@ def bin_counts(values: Floats, edges: Floats, counts: NDArray[np.int64]) -> None
 
 
 @compiled
-def _is_near_edge(place: Number) -> np.bool_:
+def _edge_rounding(edges: Floats) -> np.float32:
+    """By how many bins the rounding of edges may move them."""
+    n_bins = edges.size - 1
+    largest = max(abs(np.float64(edges[0])), abs(np.float64(edges[n_bins])))
+    return np.float32(largest * 2.0**-23 * n_bins / (np.float64(edges[n_bins]) - np.float64(edges[0])))
+
+
+@compiled
+def _is_near_edge(place: Number, slack: Number) -> np.bool_:
     """Whether rounding may have moved a place, in bins, over an edge."""
     off_centre = abs(place - np.float32(np.int32(place)) - np.float32(0.5))
-    return off_centre > np.float32(0.5) - _UNSURE * (place + np.float32(1))
+    return off_centre > np.float32(0.5) - slack - _UNSURE * (place + np.float32(1))
 
 
 @compiled
@@ -157,13 +167,15 @@ def interpolate(
     slope: NDArray[np.float64],
     offset: NDArray[np.float64],
     threshold: Number,
+    strength: Number,
     out: Floats,
 ) -> None:
     """Map values above a threshold, linear between equally spaced knots, constant beyond; NaN stays NaN.
 
-    A value from knot ``i`` on becomes ``slope[i] * value + offset[i]``. `out` may be `values`.
+    A value from knot ``i`` on becomes ``slope[i] * value + offset[i]``, or goes a share of that way, as `strength`
+    says. `out` may be `values`.
     """
-    n_bins = knots.size - 1
+    n_bins, slack = knots.size - 1, _edge_rounding(knots)
     first, last, threshold = knots[0], knots[n_bins], np.float32(threshold)
     per_value = np.float32(n_bins / (np.float64(last) - np.float64(first)))
     bins = np.empty(_BLOCK, np.int32)
@@ -175,7 +187,7 @@ def interpolate(
             value = value if value < last else last
             place = (value - first) * per_value
             guess = np.int32(place)
-            unsure += _is_near_edge(place) & (value > first)
+            unsure += _is_near_edge(place, slack) & (value > first)
             bins[_index(i)] = guess
         if unsure:
             for i in range(n):
@@ -189,17 +201,22 @@ def interpolate(
             value = original if original > first else first
             value = value if value < last else last
             at = _index(bins[_index(i)])
-            mapped = np.float32(slope[at] * np.float64(value) + offset[at])
-            out[_index(start + i)] = mapped if original > threshold else original
+            mapped = slope[at] * np.float64(value) + offset[at]
+            if strength != 1:
+                mapped = (1 - strength) * np.float64(original) + strength * mapped
+            out[_index(start + i)] = np.float32(mapped) if original > threshold else original
 
 
 @compiled
 def remove_background(values: Floats, floor: Number, cap: Number, divisor: Number) -> None:
-    """Clip to floor and cap, subtract the floor and divide, in place; NaN stays NaN."""
+    """Clip to floor and cap, subtract the floor and divide, in place; NaN stays NaN.
+
+    Without a cap (NaN) nothing is known of the plane, and all of it becomes NaN.
+    """
     floor, cap, divisor = np.float32(floor), np.float32(cap), np.float32(divisor)
     for i in range(values.size):
         value = values[i]
-        value = cap if value > cap else value
+        value = value if (value <= cap) | (value != value) else cap  # NaN, too, where the cap is NaN
         value = floor if value < floor else value
         values[i] = (value - floor) / divisor
 

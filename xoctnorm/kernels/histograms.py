@@ -8,6 +8,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from xoctnorm.kernels.strips import in_place
+
 Plane = NDArray[np.float32]
 
 
@@ -16,9 +18,14 @@ def histogram_range(tissue_threshold: float) -> tuple[float, float]:
     return min(1.0, tissue_threshold + max(1e-6, tissue_threshold * 1e-6)), 1.0
 
 
+def bin_edges(n_bins: int, tissue_threshold: float) -> Plane:
+    """Edges of equal bins, in float32 like the values that they sort."""
+    return np.linspace(*histogram_range(tissue_threshold), n_bins + 1, dtype=np.float32)
+
+
 def bin_centers(n_bins: int, tissue_threshold: float) -> Plane:
-    """Centres of equal bins, in float32 like the values that they sort."""
-    edges = np.linspace(*histogram_range(tissue_threshold), n_bins + 1, dtype=np.float32)
+    """Centres of equal bins."""
+    edges = bin_edges(n_bins, tissue_threshold)
     return (edges[:-1] + edges[1:]) / np.float32(2)
 
 
@@ -27,7 +34,7 @@ def histogram(values: Plane, n_bins: int, tissue_threshold: float) -> NDArray[np
     from xoctnorm.kernels import compiled
 
     counts = np.zeros(n_bins, np.int64)
-    edges = np.linspace(*histogram_range(tissue_threshold), n_bins + 1, dtype=np.float32)
+    edges = bin_edges(n_bins, tissue_threshold)
     compiled.bin_counts(compiled.frozen(values), edges, counts)
     return counts
 
@@ -79,11 +86,13 @@ class Mapping:
 
         if np.isnan(self.offset[row, 0]):
             return plane
-        out = plane.reshape(-1) if self.strength == 1 else np.empty(plane.size, np.float32)
         compiled.interpolate(
-            compiled.frozen(plane), self.centers, self.slope[row], self.offset[row], float(self.tissue_threshold), out
+            compiled.frozen(plane),
+            self.centers,
+            self.slope[row],
+            self.offset[row],
+            float(self.tissue_threshold),
+            float(self.strength),
+            in_place(plane),
         )
-        if self.strength != 1:
-            plane *= np.float32(1 - self.strength)
-            plane += np.float32(self.strength) * out.reshape(plane.shape)
         return plane

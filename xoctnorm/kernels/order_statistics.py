@@ -158,4 +158,5 @@ def median_where(plane: Values, where: NDArray[np.bool_], fewest: int, cap: floa
     pair = selected([part], _middle) or selected([counted(plane, Bracket(), where=where)], _middle)
     assert pair is not None
     # Capping keeps the order, so the median of the capped plane is that of its two capped middle values.
-    return np.float32(np.minimum(pair, np.float32(cap)).mean(dtype=np.float32))
+    low, high = np.minimum(pair, np.float32(cap))
+    return np.float32(low if low == high else np.float32(low + high) / np.float32(2))

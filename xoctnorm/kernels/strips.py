@@ -19,6 +19,13 @@ def strips(shape: tuple[int, ...]) -> Iterator[slice]:
         yield slice(start, min(start + n_rows, n_y))
 
 
+def in_place(plane: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A flat view of a contiguous plane, or part of one, through which it can be changed."""
+    if not plane.flags.c_contiguous:
+        raise ValueError(f"a plane with strides {plane.strides} cannot be changed in place")
+    return plane.reshape(-1)
+
+
 def single(plane: NDArray[Any]) -> NDArray[np.float32]:
     """A plane in float32 and C order: the plane itself where it is so already."""
     return np.ascontiguousarray(plane, dtype=np.float32)
