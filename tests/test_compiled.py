@@ -69,7 +69,7 @@ def test_percentile_of_large_planes(q, lost):
     present = plane[~np.isnan(plane)]
     expected = by_partition(present, q)
     assert percentile(plane, q) == expected
-    assert expected == pytest.approx(np.percentile(present, q), rel=1e-6)
+    assert expected == pytest.approx(np.percentile(present, q), rel=1e-5)  # NumPy before 2.4 rounds otherwise
     assert percentile(plane, q, POSITIVE) == by_partition(present[present > 0], q)
     assert percentile_without_zeros(plane, q) == by_partition(present[present != 0], q)
 
