@@ -36,8 +36,9 @@ def percentile(values: Plane, q: float) -> np.float32:
 
 def between(low: np.float32, high: np.float32, share: float) -> np.float32:
     """Interpolate in float32 and from the nearer of two values, as NumPy 2.4 does."""
-    step = high - low
-    return np.float32(low + step * share if share < 0.5 else high - step * (1 - share))
+    with np.errstate(invalid="ignore"):  # between infinities there is NaN
+        step = high - low
+        return np.float32(low + step * share if share < 0.5 else high - step * (1 - share))
 
 
 def remove_background(plane: Plane, floor: Number, cap: Number, divisor: Number) -> Plane:
