@@ -12,6 +12,8 @@ import xarray as xr
 from benchmarks import speed
 
 from xoctnorm import normalization
+from xoctnorm.kernels.background import percentile as by_partition
+from xoctnorm.kernels.order_statistics import spread
 
 PLANE = 4 * 256 * 256
 
@@ -73,6 +75,22 @@ def test_reads_of_a_fit(da, options, reads):
     assert counting.read == before
     volume.octnorm.apply(correction).compute(scheduler="sync")
     assert counting.read - before == da.size
+
+
+def test_sections_whose_samples_mislead_are_read_once_more_and_right(da):
+    dask_array = pytest.importorskip("dask.array")
+    values = da.to_numpy().copy()
+    for number, plane in enumerate(values[:16]):
+        spread(plane, 128, number)[:] = 5  # what the first read samples of two sections; no other voxel is so bright
+    counting = Counting(values)
+    chunked = dask_array.from_array(counting, chunks=(8, 256, 256), asarray=False, meta=np.empty((0, 0, 0), np.float32))
+    factors = da.copy(data=chunked).octnorm.scale_factors(smooth_sigma=0.5)
+    assert counting.read == 2 * values.size + 16 * PLANE // 4  # survey, count, and two sections again
+    expected = normalization.compute_scale_factors(values, 8, 0.5, 80, 0.5, 2.0)
+    np.testing.assert_array_equal(factors, expected[0])
+    for section in (0, 7):
+        of_section = values[8 * section : 8 * section + 8]
+        assert expected[1][section] == by_partition(of_section[of_section > 0], 80)
 
 
 @pytest.mark.parametrize("threads", ["1", "2"])

@@ -26,7 +26,7 @@ from xoctnorm.errors import OctnormWarning, raise_problems
 from xoctnorm.kernels.background import remove_background
 from xoctnorm.kernels.histograms import Mapping, bin_centers, histogram
 from xoctnorm.kernels.masks import MeanProjection, otsu_agarose_mask
-from xoctnorm.kernels.order_statistics import POSITIVE, Bracket, Counted, bracket_of, counted, plane_thresholds, sample
+from xoctnorm.kernels.order_statistics import POSITIVE, Bracket, Counted, bracket_of, counted, plane_thresholds, spread
 from xoctnorm.kernels.smoothing import factors_to_median, profile_gains, smooth_where_present
 from xoctnorm.kernels.strips import single, strips
 from xoctnorm.sections import equal_division
@@ -372,7 +372,9 @@ def _by_strips(
 
 def _section_metric(planes: NDArray[np.floating], percentile: float) -> float:
     """Percentile of the voxels above 0 of a section; 0, which means missing, with fewer than 500."""
-    some = np.concatenate([np.empty(0), *(sample(plane) for plane in planes)]).astype(np.float32)
+    some = np.concatenate([np.empty(0), *(spread(plane, number=z) for z, plane in enumerate(planes))]).astype(
+        np.float32
+    )
     for bracket in (bracket_of(some[some > 0], percentile / 100), Bracket()):
         parts = in_threads(partial(_positive, bracket=bracket), planes)
         metric = section_percentile(list(parts), percentile)

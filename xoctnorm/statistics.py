@@ -21,6 +21,8 @@ from xoctnorm.threads import in_threads
 
 Item = TypeVar("Item")
 
+_SAMPLED_STEP = 128
+
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
@@ -39,7 +41,7 @@ class Survey:
     digest
         Sum of the words of all voxels, see `xoctnorm.kernels.digest`.
     samples
-        Evenly spread values of every plane, see `xoctnorm.kernels.order_statistics.spread`.
+        Evenly spread values of every plane, one of 128 at most, so that they are small beside a volume of any shape.
     section_means
         Mean projection of every section, `(section, y, x)`, where it was asked for.
     """
@@ -97,7 +99,7 @@ def survey(blocks: Iterable[NDArray[np.generic]], start: int, section_index: NDA
         first = len(samples)
         for _ in in_threads(partial(_StripSurvey.add, block=block, first=first, start=start), of_strips):
             pass
-        samples += [spread(plane).copy() for plane in block]
+        samples += [spread(plane, _SAMPLED_STEP, number).copy() for number, plane in enumerate(block, first)]
     ranges = np.array([strip.ranges for strip in of_strips])  # (strip, plane, 2)
     low, high = np.fmin.reduce(ranges[..., 0], axis=0), np.fmax.reduce(ranges[..., 1], axis=0)
     overflowing = [plane for plane, ends in enumerate(zip(low, high, strict=True)) if _overflows(*ends)]

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from xoctnorm.agarose import AgaroseMask
 from xoctnorm.depths import depth_of_planes, position_of_planes
-from xoctnorm.kernels.order_statistics import spread
-from xoctnorm.kernels.strips import strips
+from xoctnorm.kernels.strips import single, strips
 from xoctnorm.sections import Sections, plane_dims
 from xoctnorm.statistics import Survey
 from xoctnorm.threads import in_threads
@@ -90,15 +89,15 @@ class Planes:
     ) -> Iterator[Result]:
         """Results of `function(number, plane)` in plane order, of all planes or of some, side by side in threads.
 
-        Planes are in float32, after all transfers, and may be overwritten when the function returns. One pass is one
-        read of the volume.
+        Planes are in float32, after all transfers. The function may neither write into one, which may be the user's,
+        nor keep it, since it is overwritten when the function returns. One pass is one read of the volume.
         """
         axes, own = self._axes(), threading.local()
 
         def of_plane(job: tuple[int, NDArray[np.generic], list[Any]]) -> Result:
             number, plane, parameters = job
-            if not self.transfers and plane.dtype == np.float32 and plane.flags.c_contiguous:
-                return function(number, plane)  # type: ignore[arg-type]
+            if not self.transfers:
+                return function(number, single(plane))
             if not hasattr(own, "plane"):
                 own.plane = np.empty(plane.shape, np.float32)
             _through(self.transfers, plane, parameters, axes, own.plane)
@@ -108,13 +107,13 @@ class Planes:
 
     def _jobs(self, only: NDArray[np.bool_] | None) -> Iterator[tuple[int, NDArray[np.generic], list[Any]]]:
         """Number, values and parameters of every plane."""
-        number = 0
-        for key, block in self._blocks():
+        wanted = None if only is None else only.reshape(self.data.shape[:-2])
+        numbers = np.arange(np.prod(self.data.shape[:-2])).reshape(self.data.shape[:-2])
+        for key, block in self._blocks(wanted):
             parameters = [values[key] for values in self._laid_out()]
-            for at, plane in enumerate(block):
+            for at, (number, plane) in enumerate(zip(numbers[key].tolist(), block, strict=True)):
                 if only is None or only[number]:
                     yield number, plane, [p[at] for p in parameters]
-                number += 1
 
     def correct(
         self, dtype: np.dtype[np.generic], see: Callable[[NDArray[np.generic]], None] | None = None
@@ -169,10 +168,18 @@ class Planes:
             for p in parameters
         ]
 
-    def _blocks(self) -> Iterator[tuple[tuple[Any, ...], NDArray[np.generic]]]:
-        """Runs of whole planes as NumPy arrays `(z, y, x)`, with the place of each run in `data`."""
+    def _blocks(self, wanted: NDArray[np.bool_] | None = None) -> Iterator[tuple[tuple[Any, ...], NDArray[np.generic]]]:
+        """Runs of whole planes as NumPy arrays `(z, y, x)`, with the place of each run in `data`.
+
+        Of a run only what lies from its first to its last wanted plane is read.
+        """
         for outer in np.ndindex(self.data.shape[:-3]):
             for start, stop in self._runs():
+                if wanted is not None:
+                    places = start + np.flatnonzero(wanted[(*outer, slice(start, stop))])
+                    if not places.size:
+                        continue
+                    start, stop = int(places[0]), int(places[-1]) + 1
                 key = (*outer, slice(start, stop))
                 block = self.data[key].data
                 yield key, np.asarray(block.compute() if hasattr(block, "compute") else block)
@@ -238,20 +245,16 @@ class Volume(Planes):
     noise: xr.Variable | None = None
 
     def samples(self) -> Iterator[Plane]:
-        """Some values of every plane after all transfers, as the first read found them."""
-        axes, shape = self._axes(), self.data.shape[-2:]
+        """Some values of every plane after all transfers, as the first read found them.
+
+        They have no place in the plane, so parameters may not vary over y and x.
+        """
+        axes = self._axes()
+        assert not any(isinstance(at, slice) for one in axes for at in one.across)
         laid_out = [p.reshape(-1, *p.shape[self.data.ndim - 2 :]) for p in self._laid_out()]
         for number, values in enumerate(self.survey.samples):
-            some = np.array(values, np.float32)[None]
-            of_plane = [
-                p[number][one.across]
-                if not any(isinstance(at, slice) for at in one.across)
-                else spread(np.broadcast_to(p[number], shape))[None]
-                for p, one in zip(laid_out, axes, strict=True)
-            ]
-            rest = iter(of_plane)
-            for transfer in self.transfers:
-                some = transfer.function(some, *islice(rest, len(transfer.parameters)))
+            some = np.empty((1, values.size), np.float32)
+            _through(self.transfers, values[None], [p[number] for p in laid_out], axes, some)
             yield some[0]
 
     @property

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-import xoctnorm  # noqa: F401 - registers .octnorm
+import xoctnorm
 from benchmarks import baseline
 from xoctnorm import normalization as fast
 
@@ -177,7 +177,7 @@ def main() -> None:
     for dtype in arguments.dtypes:
         for power in arguments.voxels:
             rows += table(2**power, dtype, arguments.threads, arguments.runs)
-    print("\n".join(rows))
+    print(f"xoctnorm {xoctnorm.__version__}, NumPy {np.__version__}", *rows, sep="\n")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 Number = float | np.floating
 
-_BLOCK = 128
+BLOCK = 128
 _UNSURE = np.float32(4e-7)  # of a place in bins: so near to an edge, rounding may tell the wrong bin
 _index = np.uint64
 _INFINITY = np.float32(np.inf)
@@ -55,10 +55,10 @@ def bracket(values: Floats, least: Number, low: Number, high: Number, inside: Fl
     """
     least, low, high = np.float32(least), np.float32(low), np.float32(high)
     below, n_inside, n_present = 0, 0, 0
-    flag = np.empty(_BLOCK, np.uint8)
-    for start in range(0, values.size, _BLOCK):
+    flag = np.empty(BLOCK, np.uint8)
+    for start in range(0, values.size, BLOCK):
         smaller, within, present = 0, 0, 0
-        n = min(_BLOCK, values.size - start)
+        n = min(BLOCK, values.size - start)
         for i in range(n):
             value = values[_index(start + i)]
             chosen = (value >= low) & (value <= high)
@@ -69,11 +69,9 @@ def bracket(values: Floats, least: Number, low: Number, high: Number, inside: Fl
         below += smaller
         n_present += present
         if within:
-            if n_inside + _BLOCK > inside.size:
+            if n_inside + BLOCK > inside.size:
                 return below, -1, n_present
-            for i in range(n):
-                inside[_index(n_inside)] = values[_index(start + i)]
-                n_inside += flag[_index(i)]
+            n_inside = _append(values, start, n, flag, inside, n_inside)
     return below, n_inside, n_present
 
 
@@ -84,10 +82,10 @@ def bracket_where(
     """Do as `bracket` does for the values at `where`."""
     low, high = np.float32(low), np.float32(high)
     below, n_inside, n_present = 0, 0, 0
-    flag = np.empty(_BLOCK, np.uint8)
-    for start in range(0, values.size, _BLOCK):
+    flag = np.empty(BLOCK, np.uint8)
+    for start in range(0, values.size, BLOCK):
         smaller, within, present = 0, 0, 0
-        n = min(_BLOCK, values.size - start)
+        n = min(BLOCK, values.size - start)
         for i in range(n):
             value, here = values[_index(start + i)], where[_index(start + i)]
             chosen = here & (value >= low) & (value <= high)
@@ -98,12 +96,19 @@ def bracket_where(
         below += smaller
         n_present += present
         if within:
-            if n_inside + _BLOCK > inside.size:
+            if n_inside + BLOCK > inside.size:
                 return below, -1, n_present
-            for i in range(n):
-                inside[_index(n_inside)] = values[_index(start + i)]
-                n_inside += flag[_index(i)]
+            n_inside = _append(values, start, n, flag, inside, n_inside)
     return below, n_inside, n_present
+
+
+@compiled
+def _append(values: Floats, start: int, n: int, flag: NDArray[np.uint8], inside: Floats, n_inside: int) -> int:
+    """Append the flagged of `n` values to the first `n_inside`: without a branch, which would be guessed wrong."""
+    for i in range(n):
+        inside[_index(n_inside)] = values[_index(start + i)]
+        n_inside += flag[_index(i)]
+    return n_inside
 
 
 @compiled
@@ -115,9 +120,9 @@ def bin_counts(values: Floats, edges: Floats, counts: NDArray[np.int64]) -> None
     slack = _edge_rounding(edges)
     outside, top = np.int32(n_bins), np.int32(n_bins - 1)
     lanes = np.zeros((4, n_bins + 1), np.int64)  # neighbours often share a bin, and one counter would have to wait
-    bins = np.empty(_BLOCK, np.int32)
-    for start in range(0, values.size, _BLOCK):
-        n, unsure = min(_BLOCK, values.size - start), 0
+    bins = np.empty(BLOCK, np.int32)
+    for start in range(0, values.size, BLOCK):
+        n, unsure = min(BLOCK, values.size - start), 0
         for i in range(n):
             value = values[_index(start + i)]
             counted = (value >= first) & (value <= last)
@@ -178,9 +183,9 @@ def interpolate(
     n_bins, slack = knots.size - 1, _edge_rounding(knots)
     first, last, threshold = knots[0], knots[n_bins], np.float32(threshold)
     per_value = np.float32(n_bins / (np.float64(last) - np.float64(first)))
-    bins = np.empty(_BLOCK, np.int32)
-    for start in range(0, values.size, _BLOCK):
-        n, unsure = min(_BLOCK, values.size - start), 0
+    bins = np.empty(BLOCK, np.int32)
+    for start in range(0, values.size, BLOCK):
+        n, unsure = min(BLOCK, values.size - start), 0
         for i in range(n):
             value = values[_index(start + i)]
             value = value if value > first else first
@@ -266,9 +271,9 @@ def sum_of_words(bits: NDArray[np.uint32], start: int) -> np.uint64:
 @compiled
 def sum_where(values: Floats, where: NDArray[np.bool_]) -> tuple[float, int]:
     """Sum in float64 of the present values at `where`, in a fixed order, and their number."""
-    lanes, n_present = np.zeros(_BLOCK), 0
-    for start in range(0, values.size, _BLOCK):
-        n, count = min(_BLOCK, values.size - start), 0
+    lanes, n_present = np.zeros(BLOCK), 0
+    for start in range(0, values.size, BLOCK):
+        n, count = min(BLOCK, values.size - start), 0
         for i in range(n):
             value = values[_index(start + i)]
             counts = where[_index(start + i)] & (value == value)

@@ -21,7 +21,6 @@ Ranks = Callable[[int], tuple[int, int]]
 POSITIVE = float(np.finfo(np.float32).smallest_subnormal)
 _SAMPLE = 8192
 _SIGMAS = 4.5
-_BLOCK = 128  # room that the compiled loops need to spare
 
 
 class Bracket(NamedTuple):
@@ -40,10 +39,13 @@ class Counted(NamedTuple):
     present: int
 
 
-def spread(values: NDArray[AnyDtype]) -> NDArray[AnyDtype]:
-    """Evenly spread values of an array, about 8192."""
-    step = max(1, values.size // _SAMPLE) | 1  # odd, so that it does not fall into step with the rows
-    return values.reshape(-1)[::step]
+def spread(values: NDArray[AnyDtype], least_step: int = 1, number: int = 0) -> NDArray[AnyDtype]:
+    """Evenly spread values of an array, about 8192, and one of `least_step` at most.
+
+    Planes with other numbers are looked at in other places, so that samples of several tell more than that of one.
+    """
+    step = max(least_step, values.size // _SAMPLE) | 1  # odd, so that it does not fall into step with the rows
+    return values.reshape(-1)[number * 61 % step :: step]
 
 
 def sample(values: Values, where: NDArray[np.bool_] | None = None) -> Values:
@@ -73,7 +75,7 @@ def counted(
     flat = compiled.frozen(values)
     low = max(bracket.low, least)
     for room in (int(2 * bracket.share * flat.size), flat.size):
-        inside = np.empty(room + _BLOCK, np.float32)
+        inside = np.empty(room + compiled.BLOCK, np.float32)  # which the loops need to spare
         if where is None:
             below, n_inside, present = compiled.bracket(flat, least, low, bracket.high, inside)
         else:
