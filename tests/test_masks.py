@@ -442,7 +442,7 @@ def test_reads(monkeypatch):
 
     reads = []
     blocks = Planes._blocks
-    monkeypatch.setattr(Planes, "_blocks", lambda self: reads.append(1) or blocks(self))
+    monkeypatch.setattr(Planes, "_blocks", lambda self, *wanted: reads.append(1) or blocks(self, *wanted))
     volume = small()["volume"].chunk(z=3)
     for call, expected in (
         (lambda: volume.octnorm.agarose_mask(method="border", per_section=True), 1),
