@@ -204,9 +204,25 @@ def test_range_of_extremes(ends):
 @given(FLOAT32)
 def test_sum_where(values):
     where = values > 0.1
-    total, count = compiled.sum_where(compiled.frozen(values), compiled.frozen(where))
+    total, count = compiled.sum_where(compiled.frozen(values), compiled.frozen(where), np.nan)
     assert count == where.sum()
     assert total == pytest.approx(values[where].sum(dtype=np.float64), rel=1e-13, abs=1e-300)
+    total, count = compiled.sum_where(compiled.frozen(values), compiled.frozen(np.isfinite(values)), 0.5)
+    assert count == np.sum(np.isfinite(values) & (values != 0.5))
+    assert total == pytest.approx(np.nansum(values[values != 0.5], dtype=np.float64), rel=1e-13, abs=1e-12)
+
+
+@settings(deadline=None, max_examples=50)
+@given(FLOAT32, st.floats(0, 2, width=32))
+def test_in_another_array_as_in_place(values, factor):
+    where, out = values > 0.1, np.empty_like(values)
+    compiled.multiply_where(compiled.frozen(values), compiled.frozen(where), factor, out.reshape(-1))
+    np.testing.assert_array_equal(out, np.where(where, values * np.float32(factor), values))
+    compiled.remove_background(compiled.frozen(values), 0.1, 0.9, 0.8, out.reshape(-1))
+    np.testing.assert_array_equal(out, remove_background(values.copy(), 0.1, 0.9, 0.8))
+    total = np.full(values.size, 0.25)
+    compiled.add_values(compiled.frozen(values), total)
+    np.testing.assert_array_equal(total, 0.25 + values.reshape(-1).astype(float))
 
 
 def mixed(bits, index):

@@ -23,7 +23,7 @@ from xoctnorm.corrections.histogram import section_tables
 from xoctnorm.corrections.scale import section_percentile
 from xoctnorm.corrections.zprofile import tissue_mean
 from xoctnorm.errors import OctnormWarning, raise_problems
-from xoctnorm.kernels.background import remove_background
+from xoctnorm.kernels.background import multiply_where, without_background
 from xoctnorm.kernels.histograms import Mapping, bin_centers, histogram
 from xoctnorm.kernels.masks import MeanProjection, otsu_agarose_mask
 from xoctnorm.kernels.order_statistics import POSITIVE, Bracket, Counted, bracket_of, counted, plane_thresholds, spread
@@ -104,7 +104,9 @@ def normalize_volume(
     spans = caps - floors
     divisor = np.fmax.reduce(spans)
     divisor = divisor if divisor > 0 else np.float32(1)
-    return _by_strips(planes, lambda z, strip, _: remove_background(strip, floors[z], caps[z], divisor)), floors
+    return _by_strips(
+        planes, lambda z, _, strip, out: without_background(strip, floors[z], caps[z], divisor, out)
+    ), floors
 
 
 def get_agarose_mask(vol: ArrayLike, smoothing_sigma: float = 1.0) -> tuple[NDArray[np.bool_], float]:
@@ -261,7 +263,7 @@ def apply_histogram_matching(
     np.add.at(counts, row, list(of_planes))
     centers = bin_centers(n_bins, tissue_threshold)
     mapping = Mapping.of(section_tables(counts, centers), centers, tissue_threshold)
-    return _by_strips(planes, lambda z, strip, _: mapping.map(strip, row[z]))
+    return _by_strips(planes, lambda z, _, strip, out: mapping.map_into(strip, row[z], out))
 
 
 def apply_zprofile_smoothing(
@@ -318,7 +320,7 @@ def apply_zprofile_smoothing(
     if np.count_nonzero(~np.isnan(means)) < 3:
         return planes.copy()
     gains = profile_gains(means, sigma)[1]
-    return _by_strips(planes, lambda z, strip, rows: np.multiply(strip, gains[z], out=strip, where=tissue[z, rows]))
+    return _by_strips(planes, lambda z, rows, strip, out: multiply_where(strip, tissue[z, rows], gains[z], out))
 
 
 def _checked(vol: ArrayLike) -> tuple[NDArray[np.floating], list[str]]:
@@ -355,15 +357,14 @@ def _starts(n_planes: int, n_serial_slices: int | None) -> list[int]:
 
 
 def _by_strips(
-    planes: NDArray[np.floating], correct: Callable[[int, NDArray[np.float32], slice], object]
+    planes: NDArray[np.floating], correct: Callable[[int, slice, NDArray[np.float32], NDArray[np.float32]], None]
 ) -> NDArray[np.float32]:
-    """A copy in float32 of which `correct` changes strips of a few rows, each while it is in the cache."""
+    """The result of `correct(z, rows, strip, out)`, which corrects some rows of a plane, in float32, into `out`."""
     out = np.empty(planes.shape, np.float32)
 
     def of_plane(z: int) -> None:
         for rows in strips(planes.shape[1:]):
-            out[z, rows] = planes[z, rows]
-            correct(z, out[z, rows], rows)
+            correct(z, rows, single(planes[z, rows]), out[z, rows])
 
     for _ in in_threads(of_plane, range(len(planes))):
         pass

@@ -82,15 +82,16 @@ def _means(volume: Volume, min_voxels: int) -> list[float]:
         ]
     assert volume.agarose is not None
     agarose = volume.agarose
-    means = volume.each_plane(
-        lambda number, plane: tissue_mean(plane, ~agarose.of_plane(number) & (plane != 0), min_voxels)
-    )
+    means = volume.each_plane(lambda number, plane: tissue_mean(plane, ~agarose.of_plane(number), min_voxels, empty=0))
     return list(means)
 
 
-def tissue_mean(plane: Plane, tissue: NDArray[np.bool_], min_voxels: int) -> float:
-    """Mean of a plane over the present voxels of its tissue; NaN, which means missing, with too few."""
+def tissue_mean(plane: Plane, tissue: NDArray[np.bool_], min_voxels: int, *, empty: float = np.nan) -> float:
+    """Mean of a plane over the voxels of its tissue that have data; NaN, which means missing, with too few.
+
+    NaN is no data, nor is the value `empty`.
+    """
     from xoctnorm.kernels import compiled
 
-    total, count = compiled.sum_where(compiled.frozen(plane), compiled.frozen(tissue))
+    total, count = compiled.sum_where(compiled.frozen(plane), compiled.frozen(tissue), empty)
     return total / count if count >= max(min_voxels, 1) else float("nan")

@@ -46,17 +46,29 @@ def remove_background(plane: Plane, floor: Number, cap: Number, divisor: Number)
 
     An unknown floor (NaN) is not subtracted: such a plane is capped at its cap and cut off at 0.
     """
+    without_background(plane, floor, cap, divisor, plane)
+    return plane
+
+
+def without_background(plane: Plane, floor: Number, cap: Number, divisor: Number, out: Plane) -> None:
+    """Do as `remove_background` does, into another contiguous plane."""
     from xoctnorm.kernels import compiled
 
     subtracted = 0.0 if np.isnan(floor) else float(floor)
-    compiled.remove_background(in_place(plane), subtracted, float(cap), float(divisor))
-    return plane
+    compiled.remove_background(compiled.frozen(plane), subtracted, float(cap), float(divisor), in_place(out))
 
 
 def multiply(plane: Plane, factor: Number) -> Plane:
     """Multiply a plane by one factor, in place."""
     plane *= np.float32(factor)
     return plane
+
+
+def multiply_where(plane: Plane, where: NDArray[np.bool_], factor: Number, out: Plane) -> None:
+    """Multiply a plane by one factor at `where`, into another contiguous plane."""
+    from xoctnorm.kernels import compiled
+
+    compiled.multiply_where(compiled.frozen(plane), compiled.frozen(where), float(factor), in_place(out))
 
 
 def clip_to_unit(plane: Plane) -> Plane:

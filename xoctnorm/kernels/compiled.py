@@ -5,8 +5,9 @@ runs in one thread. Input is flat, contiguous and read-only (`frozen`), so that 
 Results are those of the NumPy expressions in the docstrings.
 
 Voxels are taken in blocks: first loops without branches, which become vector instructions, write what they find into
-a small buffer; then voxels are moved one by one where that is necessary. An index is unsigned, since the wraparound
-of negative ones keeps loops from becoming vector instructions.
+a small buffer; then voxels are moved one by one where that is necessary. Results go through a buffer too where they
+may replace the values: a loop that could overwrite what it reads is not made of vector instructions. An index is
+unsigned for the same reason: negative ones would wrap around.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ Floats = NDArray[np.float32]
 Number = float | np.floating
 
 BLOCK = 128
-_UNSURE = np.float32(4e-7)  # of a place in bins: so near to an edge, rounding may tell the wrong bin
+_UNSURE = np.float32(2e-7)  # of a place in bins, three roundings: so near to an edge, the bin may be wrong
 _index = np.uint64
+_count = np.int32  # of a block: narrow, so that one instruction adds more of them
 _INFINITY = np.float32(np.inf)
 
 
@@ -57,17 +59,17 @@ def bracket(values: Floats, least: Number, low: Number, high: Number, inside: Fl
     below, n_inside, n_present = 0, 0, 0
     flag = np.empty(BLOCK, np.uint8)
     for start in range(0, values.size, BLOCK):
-        smaller, within, present = 0, 0, 0
+        smaller, within, present = _count(0), _count(0), _count(0)
         n = min(BLOCK, values.size - start)
         for i in range(n):
             value = values[_index(start + i)]
             chosen = (value >= low) & (value <= high)
-            present += value >= least
-            smaller += (value >= least) & (value < low)
-            within += chosen
+            present = _count(present + (value >= least))
+            smaller = _count(smaller + ((value >= least) & (value < low)))
+            within = _count(within + chosen)
             flag[_index(i)] = chosen
-        below += smaller
-        n_present += present
+        below += int(smaller)
+        n_present += int(present)
         if within:
             if n_inside + BLOCK > inside.size:
                 return below, -1, n_present
@@ -84,17 +86,17 @@ def bracket_where(
     below, n_inside, n_present = 0, 0, 0
     flag = np.empty(BLOCK, np.uint8)
     for start in range(0, values.size, BLOCK):
-        smaller, within, present = 0, 0, 0
+        smaller, within, present = _count(0), _count(0), _count(0)
         n = min(BLOCK, values.size - start)
         for i in range(n):
             value, here = values[_index(start + i)], where[_index(start + i)]
             chosen = here & (value >= low) & (value <= high)
-            present += here & (value == value)
-            smaller += here & (value < low)
-            within += chosen
+            present = _count(present + (here & (value == value)))
+            smaller = _count(smaller + (here & (value < low)))
+            within = _count(within + chosen)
             flag[_index(i)] = chosen
-        below += smaller
-        n_present += present
+        below += int(smaller)
+        n_present += int(present)
         if within:
             if n_inside + BLOCK > inside.size:
                 return below, -1, n_present
@@ -120,20 +122,22 @@ def bin_counts(values: Floats, edges: Floats, counts: NDArray[np.int64]) -> None
     slack = _edge_rounding(edges)
     outside, top = np.int32(n_bins), np.int32(n_bins - 1)
     lanes = np.zeros((4, n_bins + 1), np.int64)  # neighbours often share a bin, and one counter would have to wait
-    bins = np.empty(BLOCK, np.int32)
+    bins, near = np.empty(BLOCK, np.int32), np.empty(BLOCK, np.uint8)
     for start in range(0, values.size, BLOCK):
-        n, unsure = min(BLOCK, values.size - start), 0
+        n, n_near = min(BLOCK, values.size - start), 0
         for i in range(n):
             value = values[_index(start + i)]
             counted = (value >= first) & (value <= last)
             place = ((value if counted else first) - first) * per_value
             guess = np.int32(place)
             guess = guess if guess < top else top
-            unsure += counted & _is_near_edge(place, slack)
+            unsure = counted & _is_near_edge(place, slack)
+            n_near += unsure
+            near[_index(i)] = unsure
             bins[_index(i)] = guess if counted else outside
-        if unsure:
+        if n_near:
             for i in range(n):
-                if bins[i] != outside:
+                if near[i]:
                     bins[i] = _bin_of(values[start + i], bins[i], edges)
         for i in range(n):
             lanes[_index(i % 4), _index(bins[_index(i)])] += 1
@@ -167,63 +171,71 @@ def _bin_of(value: float, guess: int, edges: Floats) -> int:
 
 @compiled
 def interpolate(
-    values: Floats,
-    knots: Floats,
-    slope: NDArray[np.float64],
-    offset: NDArray[np.float64],
-    threshold: Number,
-    strength: Number,
-    out: Floats,
+    values: Floats, knots: Floats, lines: NDArray[np.float64], threshold: Number, strength: Number, out: Floats
 ) -> None:
     """Map values above a threshold, linear between equally spaced knots, constant beyond; NaN stays NaN.
 
-    A value from knot ``i`` on becomes ``slope[i] * value + offset[i]``, or goes a share of that way, as `strength`
-    says. `out` may be `values`.
+    A value from knot ``i`` on becomes ``lines[i, 0] * value + lines[i, 1]``, or goes a share of that way, as
+    `strength` says. `out` may be `values`.
     """
     n_bins, slack = knots.size - 1, _edge_rounding(knots)
     first, last, threshold = knots[0], knots[n_bins], np.float32(threshold)
     per_value = np.float32(n_bins / (np.float64(last) - np.float64(first)))
-    bins = np.empty(BLOCK, np.int32)
+    bins, near = np.empty(BLOCK, np.int32), np.empty(BLOCK, np.uint8)
+    original, mapped = np.empty(BLOCK, np.float32), np.empty(BLOCK)
     for start in range(0, values.size, BLOCK):
-        n, unsure = min(BLOCK, values.size - start), 0
+        n, n_near = min(BLOCK, values.size - start), 0
         for i in range(n):
-            value = values[_index(start + i)]
+            original[_index(i)] = value = values[_index(start + i)]
             value = value if value > first else first
             value = value if value < last else last
             place = (value - first) * per_value
-            guess = np.int32(place)
-            unsure += _is_near_edge(place, slack) & (value > first)
-            bins[_index(i)] = guess
-        if unsure:
+            unsure = _is_near_edge(place, slack) & (value > first)
+            n_near += unsure
+            near[_index(i)] = unsure
+            bins[_index(i)] = np.int32(place)
+            mapped[_index(i)] = value
+        if n_near:
             for i in range(n):
-                value = values[start + i]
-                if first < value < last:
-                    bins[i] = _bin_of(value, bins[i], knots)
-                elif value >= last:
-                    bins[i] = n_bins
+                if near[i]:
+                    bins[i] = _bin_of(original[i], bins[i], knots) if original[i] < last else n_bins
         for i in range(n):
-            original = values[_index(start + i)]
-            value = original if original > first else first
-            value = value if value < last else last
             at = _index(bins[_index(i)])
-            mapped = slope[at] * np.float64(value) + offset[at]
-            if strength != 1:
-                mapped = (1 - strength) * np.float64(original) + strength * mapped
-            out[_index(start + i)] = np.float32(mapped) if original > threshold else original
+            mapped[_index(i)] = lines[at, 0] * mapped[_index(i)] + lines[at, 1]
+        if strength != 1:
+            for i in range(n):
+                mapped[i] = (1 - strength) * np.float64(original[i]) + strength * mapped[i]
+        for i in range(n):
+            value = original[_index(i)]
+            out[_index(start + i)] = np.float32(mapped[_index(i)]) if value > threshold else value
 
 
 @compiled
-def remove_background(values: Floats, floor: Number, cap: Number, divisor: Number) -> None:
-    """Clip to floor and cap, subtract the floor and divide, in place; NaN stays NaN.
+def remove_background(values: Floats, floor: Number, cap: Number, divisor: Number, out: Floats) -> None:
+    """Clip to floor and cap, subtract the floor and divide; NaN stays NaN. `out` may be `values`.
 
     Without a cap (NaN) nothing is known of the plane, and all of it becomes NaN.
     """
     floor, cap, divisor = np.float32(floor), np.float32(cap), np.float32(divisor)
+    corrected = np.empty(BLOCK, np.float32)
+    for start in range(0, values.size, BLOCK):
+        n = min(BLOCK, values.size - start)
+        for i in range(n):
+            value = values[_index(start + i)]
+            value = value if (value <= cap) | (value != value) else cap  # NaN, too, where the cap is NaN
+            value = floor if value < floor else value
+            corrected[_index(i)] = (value - floor) / divisor
+        for i in range(n):
+            out[_index(start + i)] = corrected[_index(i)]
+
+
+@compiled
+def multiply_where(values: Floats, where: NDArray[np.bool_], factor: Number, out: Floats) -> None:
+    """Multiply the values at `where` by a factor and leave the others; `out` must not be `values`."""
+    factor = np.float32(factor)
     for i in range(values.size):
         value = values[i]
-        value = value if (value <= cap) | (value != value) else cap  # NaN, too, where the cap is NaN
-        value = floor if value < floor else value
-        values[i] = (value - floor) / divisor
+        out[i] = value * factor if where[i] else value
 
 
 @compiled
@@ -269,14 +281,14 @@ def sum_of_words(bits: NDArray[np.uint32], start: int) -> np.uint64:
 
 
 @compiled
-def sum_where(values: Floats, where: NDArray[np.bool_]) -> tuple[float, int]:
-    """Sum in float64 of the present values at `where`, in a fixed order, and their number."""
+def sum_where(values: Floats, where: NDArray[np.bool_], without: Number) -> tuple[float, int]:
+    """Sum in float64, in a fixed order, and number of the present values at `where` that differ from `without`."""
     lanes, n_present = np.zeros(BLOCK), 0
     for start in range(0, values.size, BLOCK):
         n, count = min(BLOCK, values.size - start), 0
         for i in range(n):
             value = values[_index(start + i)]
-            counts = where[_index(start + i)] & (value == value)
+            counts = where[_index(start + i)] & (value == value) & (value != without)
             lanes[_index(i)] += np.float64(value if counts else np.float32(0))
             count += counts
         n_present += count
@@ -352,13 +364,20 @@ def flip_specks(belief: Floats, places: NDArray[np.int64], n_x: int, least: Numb
 
 
 @compiled
+def add_values(values: Floats, total: NDArray[np.float64]) -> None:
+    """Add values to totals: ``total += values``."""
+    for i in range(values.size):
+        total[_index(i)] += np.float64(values[_index(i)])
+
+
+@compiled
 def add_present(values: Floats, total: NDArray[np.float64], count: NDArray[np.int32]) -> None:
     """Add the values that are neither NaN nor 0, and 1 to their counts."""
     for i in range(values.size):
-        value = values[i]
+        value = values[_index(i)]
         has = (value == value) & (value != 0)
-        total[i] += np.float64(value if has else np.float32(0))
-        count[i] += np.int32(has)
+        total[_index(i)] += np.float64(value if has else np.float32(0))
+        count[_index(i)] += np.int32(has)
 
 
 @compiled
@@ -366,7 +385,7 @@ def add_capped(values: Floats, cap: Number, total: Floats, count: NDArray[np.uin
     """Add the finite values other than 0, each at most a cap, in float32, and 1 to their counts."""
     cap = np.float32(cap)
     for i in range(values.size):
-        value = values[i]
+        value = values[_index(i)]
         has = (abs(value) < _INFINITY) & (value != 0)
-        total[i] += (value if value < cap else cap) if has else np.float32(0)
-        count[i] += np.uint8(has)
+        total[_index(i)] += (value if value < cap else cap) if has else np.float32(0)
+        count[_index(i)] += np.uint8(has)

@@ -59,8 +59,8 @@ class Mapping:
     ----------
     centers
         Bin centres.
-    slope, offset
-        Of the line from one centre to the next, `(row, bin)`; NaN rows leave a plane alone.
+    lines
+        Slope and offset from one centre to the next, `(row, bin, 2)`; NaN rows leave a plane alone.
     tissue_threshold
         Voxels at or below it, and NaN, stay as they are.
     strength
@@ -68,8 +68,7 @@ class Mapping:
     """
 
     centers: Plane
-    slope: NDArray[np.float64]
-    offset: NDArray[np.float64]
+    lines: NDArray[np.float64]
     tissue_threshold: float
     strength: float = 1.0
 
@@ -78,21 +77,20 @@ class Mapping:
         """Lines of tables `(row, bin)`, the intensities to which the centres are mapped."""
         slope = np.diff(tables) / np.diff(centers.astype(np.float64))
         slope = np.concatenate([slope, np.zeros((len(tables), 1))], axis=1)  # beyond the last centre
-        return cls(centers, slope, tables - slope * centers, tissue_threshold, strength)
+        return cls(centers, np.stack([slope, tables - slope * centers], axis=-1), tissue_threshold, strength)
 
     def map(self, plane: Plane, row: int) -> Plane:
         """Map a contiguous plane, or a part of one, by a row of the tables, in place."""
+        self.map_into(plane, row, plane)
+        return plane
+
+    def map_into(self, plane: Plane, row: int, out: Plane) -> None:
+        """Map a plane by a row of the tables into a contiguous one."""
         from xoctnorm.kernels import compiled
 
-        if np.isnan(self.offset[row, 0]):
-            return plane
-        compiled.interpolate(
-            compiled.frozen(plane),
-            self.centers,
-            self.slope[row],
-            self.offset[row],
-            float(self.tissue_threshold),
-            float(self.strength),
-            in_place(plane),
-        )
-        return plane
+        values, lines = compiled.frozen(plane), self.lines[row]
+        if np.isnan(lines[0, 1]):
+            in_place(out)[:] = values
+            return
+        threshold, strength = float(self.tissue_threshold), float(self.strength)
+        compiled.interpolate(values, self.centers, lines, threshold, strength, in_place(out))

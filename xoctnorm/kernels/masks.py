@@ -28,9 +28,13 @@ class MeanProjection:
         from xoctnorm.kernels import compiled
 
         self._n_planes += 1
-        least, most = compiled.value_range(compiled.frozen(plane)) if plane.dtype == np.float32 else _range(plane)
+        single = plane.dtype == np.float32
+        least, most = compiled.value_range(compiled.frozen(plane)) if single else _range(plane)
         if not np.isnan(least + most):
-            self._sum += plane
+            if single:
+                compiled.add_values(compiled.frozen(plane), self._sum.reshape(-1))
+            else:
+                self._sum += plane
             return least, most
         missing = np.isnan(plane)
         if self._missing is None:

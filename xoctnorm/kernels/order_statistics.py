@@ -48,9 +48,9 @@ def spread(values: NDArray[AnyDtype], least_step: int = 1, number: int = 0) -> N
     return values.reshape(-1)[number * 61 % step :: step]
 
 
-def sample(values: Values, where: NDArray[np.bool_] | None = None) -> Values:
-    """Evenly spread values of an array, or of those at `where`, without NaN."""
-    some: Values = spread(values) if where is None else spread(values)[spread(where)]
+def sample(values: Values) -> Values:
+    """Evenly spread values of an array, without NaN."""
+    some = spread(values)
     return some[~np.isnan(some)]
 
 
@@ -98,7 +98,11 @@ def selected(parts: Sequence[Counted], ranks: Ranks) -> tuple[np.float32, np.flo
 
 def percentile(values: Values, q: float, least: float = -np.inf) -> np.float32:
     """Percentile `q` (0 to 100) of the present values from `least` on, linearly interpolated; NaN of nothing."""
-    some = sample(values)
+    return _percentile(values, sample(values), q, least)
+
+
+def _percentile(values: Values, some: Values, q: float, least: float = -np.inf) -> np.float32:
+    """Percentile of values of which a sample is given."""
     bracket = bracket_of(some[some >= least], q / 100)
     part = counted(values, bracket, least)
     if part.present == 0:
@@ -148,13 +152,19 @@ def plane_thresholds(
     The cap is percentile `percentile_max` of the plane, the floor the median of the capped plane
     over agarose: NaN with fewer than `min_pixels` present pixels of agarose.
     """
-    cap = percentile(plane, percentile_max)
-    return median_where(plane, agarose, min_pixels, cap), cap
+    some = spread(plane)  # at once for both: values far from each other are slow to come by
+    cap = _percentile(plane, some[~np.isnan(some)], percentile_max)
+    return _median(plane, agarose, some[spread(agarose)], min_pixels, cap), cap
 
 
 def median_where(plane: Values, where: NDArray[np.bool_], fewest: int, cap: float | np.floating = np.inf) -> np.float32:
     """Median of the present values at `where`, each at most `cap`; NaN of fewer than `fewest`, or of none."""
-    part = counted(plane, bracket_of(sample(plane, where), 0.5), where=where)
+    return _median(plane, where, spread(plane)[spread(where)], fewest, cap)
+
+
+def _median(plane: Values, where: NDArray[np.bool_], some: Values, fewest: int, cap: float | np.floating) -> np.float32:
+    """Median at `where`, of which a sample is given."""
+    part = counted(plane, bracket_of(some[~np.isnan(some)], 0.5), where=where)
     if part.present < max(fewest, 1):
         return np.float32(np.nan)
     pair = selected([part], _middle) or selected([counted(plane, Bracket(), where=where)], _middle)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_STRIP_VOXELS = 2**15
+_STRIP_VOXELS = 2**17
 
 
 def strips(shape: tuple[int, ...]) -> Iterator[slice]:
