@@ -34,6 +34,8 @@ def test_the_benchmark_compares_the_same_results():
 
 
 def test_a_table_is_made():
+    rows = speed.table_beside(2**17, 1)
+    assert sum(row.endswith(" |") for row in rows) >= 7
     rows = speed.table(2**19, "float32", [1], 1)
     assert sum(row.startswith("| `") for row in rows) == len(speed.cases(speed.make_volume(2**19, "float32")))
 

@@ -145,10 +145,16 @@ def get_agarose_mask(vol: ArrayLike, smoothing_sigma: float = 1.0) -> tuple[NDAr
     """
     planes, problems = _checked(vol)
     raise_problems("get_agarose_mask", [*problems, *OtsuMask(smoothing_sigma).problems()])
-    projection = MeanProjection(planes.shape[1:], planes.dtype)
-    for plane in planes:
-        projection.add(plane)
-    mask, threshold = otsu_agarose_mask(projection.mean(), smoothing_sigma)
+
+    def mean(rows: slice) -> NDArray[np.floating]:
+        strip = planes[:, rows]
+        projection = MeanProjection(strip.shape[1:], planes.dtype)
+        for part in strip:
+            projection.add(part)
+        return projection.mean()
+
+    means = np.concatenate(list(in_threads(mean, strips(planes.shape[1:]))))
+    mask, threshold = otsu_agarose_mask(means, smoothing_sigma)
     if np.isnan(threshold):
         raise_problems("get_agarose_mask", ["no pixel of the volume has a mean above 0, so there is no threshold"])
     return mask, threshold

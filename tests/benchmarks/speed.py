@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import gc
+import importlib.util
 import os
 import time
 from collections.abc import Callable
@@ -20,10 +21,12 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
+from skimage.exposure import match_histograms
 
 import xoctnorm
 from benchmarks import baseline
 from xoctnorm import normalization as fast
+from xoctnorm.kernels.digest import digest
 
 N_SECTIONS = 8
 PLANE = 1024
@@ -109,6 +112,58 @@ def cases(da: xr.DataArray) -> list[Case]:
     ]
 
 
+def beside(da: xr.DataArray) -> dict[str, Callable[[], object]]:
+    """What is timed without a plain-NumPy counterpart: other libraries, the labelled layer, the digest."""
+    vol = da.to_numpy()
+    mask = baseline.get_agarose_mask(vol)
+    one = fast.normalize_volume(vol, mask)[0]
+    sections = np.array_split(one, N_SECTIONS)
+    rows: dict[str, Callable[[], object]] = {
+        "`apply_histogram_matching`": lambda: fast.apply_histogram_matching(one, N_SECTIONS, 512),
+        "scikit-image, `match_histograms` of every section to the volume": lambda: [
+            match_histograms(section, one) for section in sections
+        ],
+    }
+    if importlib.util.find_spec("SimpleITK") is not None:
+        rows["SimpleITK, `HistogramMatching` of every section to the volume, 512 levels"] = partial(
+            _by_simpleitk, one, sections
+        )
+    return rows | {
+        "`get_agarose_mask` and `normalize_volume`": lambda: fast.normalize_volume(vol, fast.get_agarose_mask(vol)[0]),
+        "`normalize(drift=None)`, with its digest": lambda: da.octnorm.normalize(drift=None),
+        "digest alone, on one thread": lambda: [digest(plane, 0) for plane in vol],
+    }
+
+
+def _by_simpleitk(volume: np.ndarray, sections: list[np.ndarray]) -> list[np.ndarray]:
+    import SimpleITK
+
+    match = SimpleITK.HistogramMatchingImageFilter()
+    match.SetNumberOfHistogramLevels(512)
+    match.SetNumberOfMatchPoints(64)
+    match.ThresholdAtMeanIntensityOff()
+    reference = SimpleITK.GetImageFromArray(volume)
+    return [SimpleITK.GetArrayFromImage(match.Execute(SimpleITK.GetImageFromArray(s), reference)) for s in sections]
+
+
+def table_beside(n_voxels: int, threads: int) -> list[str]:
+    """Rows of Markdown: nanoseconds per voxel of what is in `beside`."""
+    da = make_volume(n_voxels, "float32")
+    os.environ["XOCTNORM_NUM_THREADS"] = str(threads)
+    rows = [
+        f"\n{' x '.join(str(n) for n in da.shape)} voxels, {threads} threads\n",
+        "| | ns per voxel |",
+        "| --- | --: |",
+    ]
+    for name, function in beside(da).items():
+        quick = name.startswith(("`", "digest"))
+        if quick:
+            function()
+        rows.append(f"| {name} | {seconds(function, 5 if quick else 1) * 1e9 / da.size:.2f} |")
+        print(rows[-1], flush=True)
+    return rows
+
+
 def seconds(function: Callable[[], object], runs: int) -> float:
     """Best time of some runs."""
     times = []
@@ -172,11 +227,16 @@ def main() -> None:
     parser.add_argument("--dtypes", nargs="+", default=["float32", "uint16"])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument(
+        "--beside", type=int, metavar="POWER", help="also time other libraries, on a volume of that size"
+    )
     arguments = parser.parse_args()
     rows = []
     for dtype in arguments.dtypes:
         for power in arguments.voxels:
             rows += table(2**power, dtype, arguments.threads, arguments.runs)
+    if arguments.beside:
+        rows += table_beside(2**arguments.beside, max(arguments.threads))
     print(f"xoctnorm {xoctnorm.__version__}, NumPy {np.__version__}", *rows, sep="\n")
 
 

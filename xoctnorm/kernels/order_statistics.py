@@ -39,8 +39,8 @@ class Counted(NamedTuple):
     present: int
 
 
-def spread(values: NDArray[AnyDtype], least_step: int = 1, number: int = 0) -> NDArray[AnyDtype]:
-    """Evenly spread values of an array, about 8192, and one of `least_step` at most.
+def spread(values: NDArray[AnyDtype], least_step: int = 32, number: int = 0) -> NDArray[AnyDtype]:
+    """Evenly spread values of an array, about 8192, and one of `least_step` at most: a sample has to be sorted.
 
     Planes with other numbers are looked at in other places, so that samples of several tell more than that of one.
     """
