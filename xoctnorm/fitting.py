@@ -74,7 +74,9 @@ def fit(
         where = "".join(f"{dim} {index}: " for dim, index in at.items())
         try:
             data = da.variable.transpose(*volume_dims(da, section)).isel(at)
-            first = first_read(data, call, number, index, decibels=decibels)
+            noise = _noise_part(masks.get("noise_floor"), at, data.dims)
+            outside = None if noise is None or noise.ndim > 2 else np.asarray(noise.data, bool)
+            first = first_read(data, call, number, index, outside, decibels=decibels)
             volume = Volume(
                 data,
                 sections=sections,
@@ -87,7 +89,7 @@ def fit(
                 described=" ".join(str(part) for part in (da.name, da.attrs.get("long_name")) if part),
                 depth=_along_planes(da, "depth", section),
                 position=_along_planes(da, "position", section),
-                noise=_noise_part(masks.get("noise_floor"), at, data.dims),
+                noise=noise,
             )
             part, part_notes, part_decisions = _fit_volume(volume, corrections)
         except InputError as error:
@@ -118,11 +120,13 @@ def first_read(
     call: Call,
     number: int = 0,
     section_index: NDArray[np.int64] | None = None,
+    outside: NDArray[np.bool_] | None = None,
     *,
     decibels: bool = False,
 ) -> Survey:
     """Read volume `number` of those with the same planes once, and refuse what cannot be corrected."""
-    first = survey(Planes(data).raw_blocks(), number * int(np.prod(data.shape)), section_index)
+    n_planes, n_voxels = int(np.prod(data.shape[:-2])), int(np.prod(data.shape))
+    first = survey(Planes(data).raw_blocks(), n_planes, number * n_voxels, section_index, outside)
     raise_problems(call.method, first.problems(decibels=decibels))
     return first
 

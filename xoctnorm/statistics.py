@@ -16,12 +16,14 @@ from xoctnorm.errors import listed
 from xoctnorm.kernels.digest import MODULUS, digest
 from xoctnorm.kernels.masks import MeanProjection, SectionMeans
 from xoctnorm.kernels.order_statistics import spread
+from xoctnorm.kernels.section_images import SectionImages
 from xoctnorm.kernels.strips import strips
 from xoctnorm.threads import in_threads
 
 Item = TypeVar("Item")
 
 _SAMPLED_STEP = 128
+_MOST_SAMPLED = 2**22
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -41,9 +43,9 @@ class Survey:
     digest
         Sum of the words of all voxels, see `xoctnorm.kernels.digest`.
     samples
-        Evenly spread values of every plane, one of 128 at most, so that they are small beside a volume of any shape.
-    section_means
-        Mean projection of every section, `(section, y, x)`, where it was asked for.
+        Evenly spread values of every plane: one of 128 at most, and some millions in all, so that they are small.
+    section_images
+        Mean projection of every section, where it was asked for.
     """
 
     mean: NDArray[np.floating]
@@ -52,7 +54,7 @@ class Survey:
     overflowing: tuple[int, ...]
     digest: int
     samples: tuple[NDArray[np.generic], ...] = ()
-    section_means: NDArray[np.float32] | None = None
+    section_images: SectionImages | None = None
 
     def problems(self, *, decibels: bool = False) -> list[str]:
         """Everything that makes a volume impossible to correct, which may be in decibels."""
@@ -83,23 +85,33 @@ class Survey:
         return found
 
 
-def survey(blocks: Iterable[NDArray[np.generic]], start: int, section_index: NDArray[np.int64] | None = None) -> Survey:
+def survey(
+    blocks: Iterable[NDArray[np.generic]],
+    n_planes: int,
+    start: int,
+    section_index: NDArray[np.int64] | None = None,
+    outside: NDArray[np.bool_] | None = None,
+) -> Survey:
     """Read a volume once, some planes `(z, y, x)` at a time.
 
     `start` is the index of its first voxel among all that are digested together. With the section of every plane, the
-    mean projections of the sections are taken in the same read. Strips of rows are looked at side by side in threads,
-    each plane after plane: neither threads nor blocks change a bit.
+    mean projections of the sections are taken in the same read; they have no data where `outside` is True. Strips of
+    rows are looked at side by side in threads, each plane after plane: neither threads nor blocks change a bit.
     """
     of_strips: list[_StripSurvey] = []
     samples: list[NDArray[np.generic]] = []
+    images = SectionImages()
     for block in blocks:
         if not of_strips:
             shape = block.shape[1:]
             of_strips = [_StripSurvey(rows, shape, block.dtype, section_index) for rows in strips(shape)]
+            step = max(_SAMPLED_STEP, n_planes * block[0].size // _MOST_SAMPLED)
         first = len(samples)
         for _ in in_threads(partial(_StripSurvey.add, block=block, first=first, start=start), of_strips):
             pass
-        samples += [spread(plane, _SAMPLED_STEP, number).copy() for number, plane in enumerate(block, first)]
+        samples += [spread(plane, step, number).copy() for number, plane in enumerate(block, first)]
+        _append_images(images, [strip.sections.taken() for strip in of_strips], outside)
+        del block  # before the next is read
     ranges = np.array([strip.ranges for strip in of_strips])  # (strip, plane, 2)
     low, high = np.fmin.reduce(ranges[..., 0], axis=0), np.fmax.reduce(ranges[..., 1], axis=0)
     overflowing = [plane for plane, ends in enumerate(zip(low, high, strict=True)) if _overflows(*ends)]
@@ -108,10 +120,20 @@ def survey(blocks: Iterable[NDArray[np.generic]], start: int, section_index: NDA
     if overflowing:  # such a volume is refused; its means may not exist
         return Survey(np.full(shape, np.nan), lowest, highest, tuple(overflowing), digest)
     mean = np.concatenate([strip.projection.mean() for strip in of_strips])
-    means = None
     if section_index is not None:
-        means = np.concatenate([strip.sections.means() for strip in of_strips], axis=1)
-    return Survey(mean, lowest, highest, (), digest, tuple(samples), means)
+        _append_images(images, [list(strip.sections.means()) for strip in of_strips], outside)
+    return Survey(mean, lowest, highest, (), digest, tuple(samples), None if section_index is None else images)
+
+
+def _append_images(
+    images: SectionImages, of_strips: list[list[NDArray[np.float32]]], outside: NDArray[np.bool_] | None
+) -> None:
+    """Append images of sections, of which every strip of rows has its part."""
+    for parts in zip(*of_strips, strict=True):
+        image = np.concatenate(parts)
+        if outside is not None:
+            image[outside] = np.nan
+        images.append(image)
 
 
 def _overflows(least: float, most: float) -> bool:

@@ -46,6 +46,7 @@ def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Ite
         waiting: deque[Future[Result]] = deque()
         for item in items:
             waiting.append(pool.submit(function, item))
+            del item  # which may hold much memory while the next is made
             if len(waiting) > 2 * count:
                 yield waiting.popleft().result()
         while waiting:

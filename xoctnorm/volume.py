@@ -68,13 +68,15 @@ class Planes:
 
     def raw_planes(self) -> Iterator[NDArray[np.generic]]:
         """Planes as they came, in plane order. One pass is one read of the volume."""
-        for _, block in self._blocks():
+        for block in self.raw_blocks():
             yield from block
+            del block
 
     def raw_blocks(self) -> Iterator[NDArray[np.generic]]:
         """Some planes `(z, y, x)` at a time as they came, in plane order. One pass is one read of the volume."""
         for _, block in self._blocks():
             yield block
+            del block  # before the next is read
 
     def planes(self) -> Iterator[Plane]:
         """Planes in plane order, in float32, after all transfers. One pass is one read of the volume."""
@@ -111,9 +113,10 @@ class Planes:
         numbers = np.arange(np.prod(self.data.shape[:-2])).reshape(self.data.shape[:-2])
         for key, block in self._blocks(wanted):
             parameters = [values[key] for values in self._laid_out()]
-            for at, (number, plane) in enumerate(zip(numbers[key].tolist(), block, strict=True)):
+            for at, number in enumerate(numbers[key].tolist()):
                 if only is None or only[number]:
-                    yield number, plane, [p[at] for p in parameters]
+                    yield number, block[at], [p[at] for p in parameters]
+            del block  # before the next is read
 
     def correct(
         self, dtype: np.dtype[np.generic], see: Callable[[NDArray[np.generic]], None] | None = None
@@ -181,8 +184,7 @@ class Planes:
                         continue
                     start, stop = int(places[0]), int(places[-1]) + 1
                 key = (*outer, slice(start, stop))
-                block = self.data[key].data
-                yield key, np.asarray(block.compute() if hasattr(block, "compute") else block)
+                yield key, _loaded(self.data[key])
 
     def _runs(self) -> Iterator[tuple[int, int]]:
         """Runs along z: whole chunks together as long as they are small, large ones in slices."""
@@ -199,6 +201,21 @@ class Planes:
             for first in range(start, stop, length):
                 yield first, min(first + length, int(stop))
             start = int(stop)
+
+
+def _loaded(part: xr.Variable) -> NDArray[np.generic]:
+    """Part of a volume in memory: chunk after chunk into one array where threads compute, so that it is there once."""
+    if part.chunks is None:
+        return np.asarray(part.data)
+    import dask.array
+    from dask.base import get_scheduler
+
+    if get_scheduler(collections=[part.data]) not in (dask.threaded.get, dask.get):
+        values: NDArray[np.generic] = part.to_numpy()
+        return values
+    values = np.empty(part.shape, part.dtype)
+    dask.array.store(part.data, values, lock=False)
+    return values
 
 
 PlanesT = TypeVar("PlanesT", bound=Planes)

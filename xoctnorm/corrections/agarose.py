@@ -14,7 +14,7 @@ from xoctnorm.agarose import SECTIONS
 from xoctnorm.checks import coverage_problems, number_problems
 from xoctnorm.corrections.base import Correction
 from xoctnorm.errors import listed, raise_problems
-from xoctnorm.kernels.coarse import coarse_factor, coarse_images, coarse_seeds
+from xoctnorm.kernels.coarse import coarse_factor, coarse_plane, coarse_seeds
 from xoctnorm.kernels.consensus import ABSENT, BY_LEVEL, BY_OUTLINE, Agarose, series_agarose
 from xoctnorm.kernels.depth_series import plane_masks
 from xoctnorm.kernels.fine_outlines import fine_masks
@@ -22,6 +22,7 @@ from xoctnorm.kernels.levels import Scale, imaged_field, rim
 from xoctnorm.kernels.masks import otsu_agarose_mask, without_small_parts
 from xoctnorm.kernels.otsu_series import bridged, otsu_series
 from xoctnorm.kernels.outlines import REACH, Outlined, outlines
+from xoctnorm.kernels.section_images import SectionImages
 from xoctnorm.statistics import by_section
 from xoctnorm.volume import PlanesT, Volume
 
@@ -81,16 +82,16 @@ class FoundMask(Correction):
         """Pixels of the smallest part that is kept."""
         return default if self.min_area is None else self.min_area / volume.pixel_area
 
-    def _means(self, volume: Volume) -> NDArray[np.floating]:
+    def _images(self, volume: Volume) -> SectionImages | list[NDArray[np.floating]]:
         """Mean projections in which outlines are looked for: of every section, or of all planes."""
-        means: NDArray[np.floating] = volume.survey.mean[None]
         if self.wants_section_means:
-            assert volume.survey.section_means is not None
-            means = volume.survey.section_means
+            assert volume.survey.section_images is not None
+            return volume.survey.section_images
+        mean = volume.survey.mean
         if volume.noise is None or volume.noise.ndim > 2:
-            return means
+            return [mean]
         # What the user knows to be without signal is outside the imaged field.
-        return np.where(np.asarray(volume.noise.data, bool), np.float32(np.nan), means)
+        return [np.where(np.asarray(volume.noise.data, bool), np.float32(np.nan), mean)]
 
     def _seeds(self, volume: Volume, count: int) -> list[NDArray[np.bool_] | None]:
         """Certain agarose for every mean projection; None where there is none."""
@@ -124,7 +125,7 @@ class OtsuMask(FoundMask):
             mask, threshold = otsu_agarose_mask(volume.survey.mean, self.smoothing_sigma)
             masks, thresholds = mask[None], xr.Variable((), threshold)
         else:
-            images = volume.raw_planes() if self.per_plane else iter(self._means(volume))
+            images = volume.raw_planes() if self.per_plane else iter(self._images(volume))
             masks, values, contrasts = otsu_series(images, self.smoothing_sigma)
             weak = bridged(masks, contrasts)
             thresholds = volume.per_plane(values) if self.per_plane else xr.Variable((SECTIONS,), values)
@@ -169,11 +170,15 @@ class BorderMask(FoundMask):
 
     def fit(self, volume: Volume) -> tuple[xr.Dataset, list[str]]:
         """Find the masks on the mean projections of the survey; no read, one for a mask per plane."""
-        fine = self._means(volume).astype(np.float32, copy=False)
+        fine = self._images(volume)
         fine_seeds = self._seeds(volume, len(fine))
         # Outlines of single planes are looked for at full resolution, so that of their section has to be there too.
-        factor = 1 if self.per_plane else coarse_factor(*fine.shape[-2:])
-        means, seeds = coarse_images(fine, factor), [coarse_seeds(one, factor) for one in fine_seeds]
+        factor = 1 if self.per_plane else coarse_factor(*volume.data.shape[-2:])
+        if factor > 1 and isinstance(fine, SectionImages):
+            means = fine.blocks()
+        else:
+            means = np.stack([coarse_plane(image.astype(np.float32, copy=False), factor) for image in fine])
+        seeds = [coarse_seeds(one, factor) for one in fine_seeds]
         scale = Scale.of(means, seeds)
         outlined = outlines(means, scale, self.smoothing_sigma / factor, seeds, REACH / factor)
         found = series_agarose(outlined, seeds)
@@ -276,9 +281,9 @@ class AutoMask(FoundMask):
         except ValueError:
             return "Otsu's threshold finds no agarose"
         masks = found["agarose_mask"].to_numpy().reshape(-1, *volume.survey.mean.shape)
-        means = self._means(volume)
-        masks = masks if len(masks) == len(means) else np.broadcast_to(masks[:1], means.shape)
-        coverage, contact = _measures(masks, [imaged_field(mean) for mean in means]).mean(axis=0)
+        fields = [imaged_field(mean) for mean in self._images(volume)]
+        masks = masks if len(masks) == len(fields) else np.broadcast_to(masks[:1], (len(fields), *masks.shape[1:]))
+        coverage, contact = _measures(masks, fields).mean(axis=0)
         return f"Otsu's covers {coverage:.1%} and {contact:.0%}"
 
 

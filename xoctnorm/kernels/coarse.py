@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 from numpy.typing import NDArray
-
-from xoctnorm.threads import in_threads
 
 _MOST_PIXELS = 2**17
 
@@ -29,11 +25,6 @@ def coarse_plane(plane: NDArray[np.float32], factor: int) -> NDArray[np.float32]
     mean = np.empty([-(-n // factor) for n in plane.shape], np.float32)
     compiled.block_means(compiled.frozen(plane), plane.shape[1], factor, mean)
     return mean
-
-
-def coarse_images(images: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
-    """Means of blocks of every image `(n, y, x)`, as of a plane."""
-    return images if factor == 1 else np.stack(list(in_threads(partial(coarse_plane, factor=factor), images)))
 
 
 def coarse_seeds(seeds: NDArray[np.bool_] | None, factor: int) -> NDArray[np.bool_] | None:

@@ -12,6 +12,7 @@ from xoctnorm.kernels.consensus import BY_LEVEL, OWN, Agarose
 from xoctnorm.kernels.levels import Bool, Image, Scale, imaged_field, noise_of
 from xoctnorm.kernels.outlines import Outlined
 from xoctnorm.kernels.regions import local_level, weigh
+from xoctnorm.kernels.section_images import SectionImages
 from xoctnorm.threads import in_threads
 
 Pixels = NDArray[np.int64]
@@ -21,7 +22,12 @@ _NOISE_ROWS = 64  # pairs of rows that tell the noise of an image
 
 
 def fine_masks(
-    means: Image, outlined: list[Outlined], found: Agarose, seeds: list[Bool | None], factor: int, least: float
+    images: SectionImages | list[NDArray[np.floating]],
+    outlined: list[Outlined],
+    found: Agarose,
+    seeds: list[Bool | None],
+    factor: int,
+    least: float,
 ) -> Bool:
     """Masks at full resolution, `(image, y, x)`, from those of blocks of `factor` x `factor` pixels.
 
@@ -30,15 +36,19 @@ def fine_masks(
     """
 
     def of_image(i: int) -> Bool:
-        field, coarse, seed = imaged_field(means[i]), found.masks[i], seeds[i]
+        mean = images[i].astype(np.float32, copy=False)
+        field, coarse, seed = imaged_field(mean), found.masks[i], seeds[i]
         mask = enlarged(coarse, factor, field.shape)
         if found.origin[i] in (OWN, BY_LEVEL) and coarse.any():
             agarose = _Levels(outlined[i], coarse, found.centre[i], found.steps[i], factor)
-            mask = _decided_again(means[i], mask, agarose, least)
+            mask = _decided_again(mean, mask, agarose, least)
             mask = mask if seed is None else mask | seed
         return mask & field
 
-    return np.stack(list(in_threads(of_image, range(len(means)))))
+    masks = np.empty((len(images), *images[0].shape), bool)
+    for i, mask in enumerate(in_threads(of_image, range(len(images)))):
+        masks[i] = mask
+    return masks
 
 
 def enlarged(values: NDArray[np.bool_], factor: int, shape: tuple[int, ...]) -> NDArray[np.bool_]:

@@ -93,10 +93,15 @@ class SectionMeans:
             self._finished.append(mean.astype(np.float32))
 
     def means(self) -> NDArray[np.float32]:
-        """Means `(section, y, x)` of all sections so far."""
+        """Means `(section, y, x)` of all sections so far that were not taken."""
         self._finish()
         self._row = -1
-        return np.stack(self._finished)
+        return np.stack(self.taken())
+
+    def taken(self) -> list[NDArray[np.float32]]:
+        """Means of the sections that are complete, which are then forgotten."""
+        finished, self._finished = self._finished, []
+        return finished
 
 
 def without_small_parts(mask: NDArray[np.bool_], field: NDArray[np.bool_], least: float) -> NDArray[np.bool_]:
