@@ -15,6 +15,7 @@ import scipy
 from numpy.typing import NDArray
 
 from xoctnorm.kernels.levels import noise_of
+from xoctnorm.kernels.order_statistics import median
 from xoctnorm.threads import in_threads
 
 Bool = NDArray[np.bool_]
@@ -75,8 +76,8 @@ class SectionViews:
 
 def view_cap(plane: NDArray[np.float32]) -> float:
     """What single voxels of a plane are cut down to, 20 times its median; NaN without data."""
-    values = plane[np.isfinite(plane) & (plane != 0)]
-    return 20 * abs(float(np.median(values))) if values.size else np.nan
+    has = np.isfinite(plane) & (plane != 0)
+    return 20 * abs(median(plane if has.all() else plane[has]))
 
 
 @dataclass(frozen=True)
@@ -169,8 +170,8 @@ def _smoothing(images: Image) -> float:
 
 def _log(image: NDArray[np.floating]) -> Image:
     """Log of an image; what is not positive becomes as dark as anything may be."""
-    positive = image[image > 0]
-    least = 1e-3 * float(np.median(positive)) if positive.size else 1.0
+    above = image > 0
+    least = 1e-3 * median(image if above.all() else image[above]) if above.any() else 1.0
     log: Image = np.log(np.maximum(image, np.float32(least)))
     return log
 
@@ -185,14 +186,10 @@ def _smooth_log(image: Image, sigma: float) -> Image:
 
 def mode(values: NDArray[np.floating]) -> float:
     """Centre of the main peak: a mean of what is within 1.5 robust deviations of it, iterated."""
-    centre = float(np.median(values))
-    for _ in range(20):
-        near = np.abs(values - centre)
-        width = 1.5 * float(np.quantile(near, 0.4)) / 0.524 + 1e-9
-        last, centre = centre, float(values[near <= width].mean(dtype=np.float64))
-        if centre == last:
-            break
-    return centre
+    from xoctnorm.kernels import compiled
+    from xoctnorm.kernels.compiled_peaks import main_peak
+
+    return float(main_peak(compiled.frozen(np.sort(values, axis=None))))
 
 
 def _levels(logs: Image, inner: Bool) -> tuple[NDArray[np.float64], float]:
@@ -228,14 +225,18 @@ def _split(values: NDArray[np.floating]) -> tuple[float, float, float]:
     """How clearly values fall into two classes (0: not at all), and the levels of the two."""
     from skimage.filters import threshold_otsu
 
+    from xoctnorm.kernels import compiled
+    from xoctnorm.kernels.compiled_peaks import main_peak
+
     if values.size < 2 * _FEWEST or values.min() == values.max():
         return 0.0, np.nan, np.nan
     threshold = float(threshold_otsu(values))
+    ordered = np.sort(values)
     for _ in range(5):  # from between the means to between the main peaks
-        low, high = values[values < threshold], values[values >= threshold]
+        low, high = np.split(ordered, [int(np.searchsorted(ordered, np.float32(threshold)))])
         if min(low.size, high.size) < _FEWEST:
             return 0.0, np.nan, np.nan
-        levels = mode(low), mode(high)
+        levels = main_peak(compiled.frozen(low)), main_peak(compiled.frozen(high))
         threshold = sum(levels) / 2
     share = low.size * high.size / values.size**2
     separability = share * (high.mean() - low.mean()) ** 2 / values.var()
@@ -281,8 +282,7 @@ def _paint(log: Image, inner: Bool, agarose: Bool, dark: float, bright: float, c
     out = np.full(log.shape, NONE, np.int8)
     cross = scipy.ndimage.generate_binary_structure(2, 1)
     if np.isfinite(dark):
-        around = log[agarose & np.isfinite(log)]
-        medium = float(np.median(around)) if around.size else np.nan
+        medium = median(log[agarose & np.isfinite(log)])
         width = bright - dark
         least, most = dark - 2 * width - 0.3, np.inf
         if medium < dark:
@@ -319,6 +319,6 @@ def _last(
         here = scipy.ndimage.binary_erosion((first == kind) & (painted == kind), border_value=1)
         if here.sum() >= _FEWEST // 4:
             centre = mode(fall[here])
-            spread = 1.4826 * float(np.median(np.abs(fall[here] - centre)))
+            spread = 1.4826 * median(np.abs(fall[here] - centre))
             out[here & (np.abs(fall - centre) < 2.5 * spread + 0.02)] = kind
     return out

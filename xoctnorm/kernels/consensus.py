@@ -9,6 +9,7 @@ import scipy
 from numpy.typing import NDArray
 
 from xoctnorm.kernels.levels import Bool, Image
+from xoctnorm.kernels.order_statistics import median
 from xoctnorm.kernels.outlines import Outlined, contrast
 from xoctnorm.kernels.regions import region
 
@@ -147,7 +148,7 @@ def _clearness(one: Outlined) -> float:
     shares = one.core.sum() / one.field.sum(), rest.sum() / one.field.sum()
     if min(shares) < 0.02:
         return 0.0
-    return float((np.median(one.smooth[rest]) - one.centre) / (one.width + 1e-6) * min(*shares, 0.1))
+    return float((median(one.smooth[rest]) - one.centre) / (one.width + 1e-6) * min(*shares, 0.1))
 
 
 def _judge(one: Outlined, known: Outlined, centre: float, mask: Bool, step: float) -> tuple[float, str, float]:
@@ -198,7 +199,7 @@ def _flat(one: Outlined, dark: Bool, step: float) -> bool:
 
 
 def _median(values: Image, where: Bool) -> float:
-    return float(np.median(values[where])) if where.sum() >= _FEWEST_PIXELS else float("nan")
+    return median(values[where]) if where.sum() >= _FEWEST_PIXELS else float("nan")
 
 
 def _bridge(masks: Bool, origin: list[str], outlined: list[Outlined]) -> None:

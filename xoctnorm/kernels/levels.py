@@ -9,6 +9,8 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
+from xoctnorm.kernels.order_statistics import median
+
 Bool = NDArray[np.bool_]
 Image = NDArray[np.float32]
 
@@ -73,7 +75,7 @@ def _beside(seeds: Bool | None, mean: Image, scale: Scale) -> tuple[float, float
         return float("nan"), float("nan")
     smooth = scale.level(average(np.where(has, mean, 0), field & has, _SMOOTH))
     start = rim(field) if seeds is None or not (seeds & field).any() else seeds & field
-    beside = (smooth - np.median(smooth[start]))[field]
+    beside = (smooth - np.float32(median(smooth[start])))[field]
     noise = noise_of(np.where(field & has, scale.level(np.where(has, mean, 0)), np.float32(np.nan)))
     apart = max(_APART, 3 * noise / (np.sqrt(4 * np.pi) * _SMOOTH))
     return float(np.mean(beside > apart)), float(np.mean(beside < -apart))
@@ -98,8 +100,10 @@ def rim(field: Bool) -> Bool:
 
 def average(values: NDArray[np.floating], where: Bool, sigma: float, far: float | None = None) -> Image:
     """Gaussian average of the values at `where`; beyond their reach, `far`."""
-    weight = scipy.ndimage.gaussian_filter(where.astype(np.float32), sigma)
-    total = scipy.ndimage.gaussian_filter(np.where(where, values, 0).astype(np.float32), sigma)
+    whole = bool(where.all())  # then there is nothing to divide by
+    weight = np.float32(1) if whole else scipy.ndimage.gaussian_filter(where.astype(np.float32), sigma)
+    known = values if whole else np.where(where, values, 0)
+    total = scipy.ndimage.gaussian_filter(known.astype(np.float32, copy=False), sigma)
     if far is not None:
         weight, total = weight + np.float32(1e-3), total + np.float32(1e-3 * far)
     averaged: Image = (total / np.maximum(weight, np.float32(1e-12))).astype(np.float32)
@@ -109,5 +113,6 @@ def average(values: NDArray[np.floating], where: Bool, sigma: float, far: float 
 def noise_of(level: Image) -> float:
     """Standard deviation by noise: of the second mixed difference, in which slopes and edges along y or x vanish."""
     mixed = (level[:-1, :-1] + level[1:, 1:] - level[1:, :-1] - level[:-1, 1:]) / 2
-    mixed = mixed[np.isfinite(mixed)]
-    return 1.4826 * float(np.median(np.abs(mixed - np.median(mixed)))) if mixed.size else 0.0
+    has = np.isfinite(mixed)
+    mixed = mixed if has.all() else mixed[has]
+    return 1.4826 * median(np.abs(mixed - np.float32(median(mixed)))) if mixed.size else 0.0

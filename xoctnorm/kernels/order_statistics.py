@@ -96,6 +96,19 @@ def selected(parts: Sequence[Counted], ranks: Ranks) -> tuple[np.float32, np.flo
     return ordered[first], ordered[first + 1 :].min() if last > first else ordered[first]
 
 
+def median(values: NDArray[np.floating]) -> float:
+    """Median of some values, of which none is NaN; NaN of nothing.
+
+    One value is selected: for the two in the middle at once, `np.median` takes ten times as long.
+    """
+    n = values.size
+    if n == 0:
+        return np.nan
+    ordered = np.partition(values, n // 2, axis=None)
+    high = ordered[n // 2]
+    return float(high if n % 2 else (ordered[: n // 2].max() + high) / 2)
+
+
 def percentile(values: Values, q: float, least: float = -np.inf) -> np.float32:
     """Percentile `q` (0 to 100) of the present values from `least` on, linearly interpolated; NaN of nothing."""
     some = sample(values)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from xoctnorm.kernels.levels import Bool, Image, Scale, average, imaged_field, noise_of, rim
 from xoctnorm.kernels.modes import darkest_mode, flank, tissue_mode
+from xoctnorm.kernels.order_statistics import median
 from xoctnorm.threads import in_threads
 
 WIDTH = 4.0  # a mode ends so many standard deviations above its centre
@@ -106,7 +107,7 @@ class Outlined:
         reached = reconstruction(np.where(start, surface, surface.max()), surface, method="erosion").astype(np.float32)
         if seeds is not None and (seeds & self.field).any():
             marked = self.smooth[seeds & self.field]
-            centre = float(np.median(marked))
+            centre = median(marked)
             width = max(flank(marked, centre), self.remains / 2)
         else:
             centre, width = darkest_mode(reached[self.field], self.remains)
@@ -174,7 +175,7 @@ def contrast(outlined: list[Outlined]) -> tuple[float, NDArray[np.float64]]:
     lies much higher: there what is empty, such as a tear, is the dark class. NaN, where no image has both.
     """
     above = list(in_threads(lambda one: one.tissue_above, outlined))
-    heights = np.array([np.median(values) if values.size >= FEWEST_PIXELS else np.nan for values in above])
+    heights = np.array([median(values) if values.size >= FEWEST_PIXELS else np.nan for values in above])
     heights[heights <= 0] = np.nan
     shares = np.ones(len(outlined))
     if np.isnan(heights).all():
@@ -206,8 +207,8 @@ def _rise(given: tuple[Outlined, Bool | None]) -> Image:
         size = core.sum()
         rise = _coarse_average(above, core)
         rest = (above - rise)[core]
-        width = min(width, flank(rest, float(np.median(rest))))
-    return rise - np.median(rise)
+        width = min(width, flank(rest, median(rest)))
+    return rise - np.float32(median(rise))
 
 
 def _coarse_average(values: Image, where: Bool) -> Image:

@@ -6,6 +6,7 @@ import numpy as np
 import scipy
 
 from xoctnorm.kernels.levels import Bool, Image, Scale, average
+from xoctnorm.kernels.order_statistics import median
 from xoctnorm.kernels.outlines import FEWEST_PIXELS, WIDTH, Outlined
 
 _BLUR = 0.15  # spread by pixels that hold both classes, in contrasts
@@ -42,7 +43,7 @@ def local_level(one: Outlined, core: Bool) -> Image:
     """Level of agarose at every pixel, from the core around it."""
     inner = scipy.ndimage.binary_erosion(core, iterations=2, border_value=1)
     used = inner if inner.sum() >= FEWEST_PIXELS else core
-    return average(np.where(used, one.smooth, 0), used, one.reach, float(np.median(one.smooth[used])))
+    return average(np.where(used, one.smooth, 0), used, one.reach, median(one.smooth[used]))
 
 
 def weigh(level: Image, agarose: Image | float, step: float, noise: float, scale: Scale) -> Image:
