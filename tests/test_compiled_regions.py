@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from skimage.morphology import reconstruction
 
 from xoctnorm.kernels.classes import mode
+from xoctnorm.kernels.compiled_regions import flood, near, weigh_neighbours
+from xoctnorm.kernels.levels import connected
 from xoctnorm.kernels.order_statistics import median
 
 LEVELS = st.one_of(st.floats(-3, 3, width=32), st.sampled_from([0.0, -0.0, 0.5, 1.0]))  # many that are the same
@@ -58,3 +62,53 @@ def test_median_of_nothing():
     assert np.isnan(median(np.empty(0, np.float32)))
     values = speckle()
     assert median(values) == np.median(values)
+
+
+MASKS = arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12)))
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_flood_of_anything(data):
+    shape = data.draw(st.tuples(st.integers(1, 9), st.integers(1, 9)))
+    surface = data.draw(arrays(np.float32, shape, elements=LEVELS))
+    start = data.draw(arrays(bool, shape))
+    start.flat[0] = True
+    seed = np.where(start, surface, surface.max())
+    np.testing.assert_array_equal(flood(surface, start), reconstruction(seed, surface, method="erosion"))
+
+
+@pytest.mark.parametrize("sigma", [0, 2])
+def test_flood_of_an_image(sigma):
+    surface = scipy.ndimage.gaussian_filter(speckle(), sigma)
+    start = np.zeros(surface.shape, bool)
+    start[0], start[20, 30] = True, True
+    seed = np.where(start, surface, surface.max())
+    np.testing.assert_array_equal(flood(surface, start), reconstruction(seed, surface, method="erosion"))
+
+
+@pytest.mark.parametrize("shape", [(57, 83), (1, 7), (2, 1)])
+def test_neighbours_are_those_of_a_convolution(shape):
+    belief, evidence = speckle(shape), speckle(shape, seed=1)
+    weighed = np.empty_like(belief)
+    weigh_neighbours(belief, evidence, weighed)
+    kernel = np.array([[0.7, 1, 0.7], [1, 0, 1], [0.7, 1, 0.7]], np.float32)
+    around = scipy.ndimage.convolve(belief, kernel, mode="nearest")
+    np.testing.assert_array_equal(weighed, (evidence + around) / 2)
+
+
+@settings(deadline=None)
+@given(MASKS, st.sampled_from([1.0, 2.0, 2.5, 3.0, 6.0]))
+def test_near_by_distance(mask, radius):
+    mask[0, 0] = True
+    np.testing.assert_array_equal(near(mask, radius), scipy.ndimage.distance_transform_edt(~mask) <= radius)
+    assert not near(np.zeros_like(mask), radius).any()
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_parts_that_hold_a_start(data):
+    mask = data.draw(MASKS)
+    start = data.draw(arrays(bool, mask.shape))
+    parts, _ = scipy.ndimage.label(mask)
+    np.testing.assert_array_equal(connected(mask, start), np.isin(parts, np.unique(parts[start & mask])) & mask)

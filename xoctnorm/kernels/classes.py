@@ -14,7 +14,7 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from xoctnorm.kernels.levels import noise_of
+from xoctnorm.kernels.levels import average, noise_of
 from xoctnorm.kernels.order_statistics import median
 from xoctnorm.threads import in_threads
 
@@ -179,9 +179,7 @@ def _log(image: NDArray[np.floating]) -> Image:
 def _smooth_log(image: Image, sigma: float) -> Image:
     """Log of the smoothed image; NaN where there is no data."""
     has = np.isfinite(image)
-    weight = scipy.ndimage.gaussian_filter(has.astype(np.float32), sigma)
-    smooth = scipy.ndimage.gaussian_filter(np.where(has, image, 0), sigma) / np.maximum(weight, np.float32(1e-6))
-    return np.where(has, _log(smooth), np.float32(np.nan))
+    return np.where(has, _log(average(np.where(has, image, 0), has, sigma)), np.float32(np.nan))
 
 
 def mode(values: NDArray[np.floating]) -> float:

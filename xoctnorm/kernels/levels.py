@@ -98,6 +98,15 @@ def rim(field: Bool) -> Bool:
     return field & ~inner
 
 
+def connected(mask: Bool, start: Bool) -> Bool:
+    """Parts of a mask, connected over sides, that hold a pixel of `start`."""
+    parts, count = scipy.ndimage.label(mask)
+    begun = np.zeros(count + 1, bool)
+    begun[parts[start]] = True
+    begun[0] = False
+    return begun[parts]
+
+
 def average(values: NDArray[np.floating], where: Bool, sigma: float, far: float | None = None) -> Image:
     """Gaussian average of the values at `where`; beyond their reach, `far`."""
     whole = bool(where.all())  # then there is nothing to divide by

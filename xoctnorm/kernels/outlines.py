@@ -15,7 +15,7 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from xoctnorm.kernels.levels import Bool, Image, Scale, average, imaged_field, noise_of, rim
+from xoctnorm.kernels.levels import Bool, Image, Scale, average, connected, imaged_field, noise_of, rim
 from xoctnorm.kernels.modes import darkest_mode, flank, tissue_mode
 from xoctnorm.kernels.order_statistics import median
 from xoctnorm.threads import in_threads
@@ -88,7 +88,9 @@ class Outlined:
         """Levels above agarose of everything that is not near agarose."""
         if not self.found:
             return np.empty(0, np.float32)
-        far = scipy.ndimage.distance_transform_edt(~self.core) > max(2.0, 1.5 * self.sigma)
+        from xoctnorm.kernels.compiled_regions import near
+
+        far = ~near(self.core, max(2.0, 1.5 * self.sigma))
         above: Image = (self.smooth - self.centre)[self.field & far]
         return above
 
@@ -100,11 +102,10 @@ class Outlined:
 
     def classed(self, seeds: Bool | None) -> Outlined:
         """Flood the image from the border and the seeds, and find the class."""
-        from skimage.morphology import reconstruction
+        from xoctnorm.kernels.compiled_regions import flood
 
         surface = np.where(self.field, self.smooth, np.nanmax(self.smooth))
-        start = _start(self.field, seeds)
-        reached = reconstruction(np.where(start, surface, surface.max()), surface, method="erosion").astype(np.float32)
+        reached = flood(surface, _start(self.field, seeds))
         if seeds is not None and (seeds & self.field).any():
             marked = self.smooth[seeds & self.field]
             centre = median(marked)
@@ -199,9 +200,7 @@ def _rise(given: tuple[Outlined, Bool | None]) -> Image:
     rise = np.zeros(above.shape, np.float32)
     size = 0
     for _ in range(_FLOODS):
-        parts, _ = scipy.ndimage.label(one.field & (above - rise <= WIDTH * width))
-        begun = np.unique(parts[start])
-        core = np.isin(parts, begun[begun > 0])
+        core = connected(one.field & (above - rise <= WIDTH * width), start)
         if core.sum() <= 1.002 * size:
             break
         size = core.sum()
