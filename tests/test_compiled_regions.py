@@ -12,7 +12,9 @@ from skimage.morphology import reconstruction
 
 from xoctnorm.kernels.classes import mode
 from xoctnorm.kernels.compiled_regions import flood, near, weigh_neighbours
+from xoctnorm.kernels.intensity import spread_slope
 from xoctnorm.kernels.levels import connected
+from xoctnorm.kernels.morphology import dilated, eroded
 from xoctnorm.kernels.order_statistics import median
 
 LEVELS = st.one_of(st.floats(-3, 3, width=32), st.sampled_from([0.0, -0.0, 0.5, 1.0]))  # many that are the same
@@ -112,3 +114,34 @@ def test_parts_that_hold_a_start(data):
     start = data.draw(arrays(bool, mask.shape))
     parts, _ = scipy.ndimage.label(mask)
     np.testing.assert_array_equal(connected(mask, start), np.isin(parts, np.unique(parts[start & mask])) & mask)
+
+
+@settings(deadline=None)
+@given(MASKS, st.integers(1, 3), st.booleans(), st.booleans())
+def test_erosion_and_dilation_are_those_of_scipy(mask, times, corners, border):
+    around = np.ones((3, 3), bool) if corners else None
+    expected = scipy.ndimage.binary_erosion(mask, around, iterations=times, border_value=border)
+    np.testing.assert_array_equal(eroded(mask, times, corners=corners, border=border), expected)
+    expected = scipy.ndimage.binary_dilation(mask, around, iterations=times)
+    np.testing.assert_array_equal(dilated(mask, times, corners=corners), expected)
+
+
+def test_spread_on_mean_tile_by_tile():
+    rng = np.random.default_rng(4)
+    planes = []
+    for level in (1.0, 1.5, 2.0):
+        plane = (level * rng.gamma(6, 1 / 6, (65, 83)) * np.linspace(1, 2, 83)).astype(np.float32)
+        plane[:4], plane[20, 30:50] = 0, np.nan
+        planes.append((plane, rng.random(plane.shape) < np.linspace(0, 1.2, 83)))
+    x, y = [], []
+    for plane, agarose in planes:
+        for rows in np.array_split(np.arange(65), 8):
+            for columns in np.array_split(np.arange(83), 8):
+                values = plane[np.ix_(rows, columns)][agarose[np.ix_(rows, columns)]].astype(np.float64)
+                values = values[np.isfinite(values) & (values != 0)]
+                if values.size >= 50:
+                    x.append(np.log(values.mean()))
+                    y.append(np.log(np.clip(values, *np.quantile(values, [0.05, 0.95])).std()))
+    (slope, _), covariance = np.polyfit(x, y, 1, cov=True)
+    assert spread_slope(iter(planes)) == pytest.approx((slope, covariance[0, 0] ** 0.5), rel=1e-9)
+    assert 0.8 < slope < 1.2

@@ -15,6 +15,7 @@ import scipy
 from numpy.typing import NDArray
 
 from xoctnorm.kernels.levels import average, noise_of
+from xoctnorm.kernels.morphology import dilated, eroded
 from xoctnorm.kernels.order_statistics import median
 from xoctnorm.threads import in_threads
 
@@ -34,7 +35,6 @@ _FEWEST = 200  # pixels that tell the level of a class
 _TWO_CLASSES = 0.68  # share of variance between Otsu's classes; it is 0.64 for one normal distribution
 _CONTRASTS = 0.4  # by which contrasts of sections may differ
 _LEAST_CONTRAST = 0.2  # log ratio of tissues below which noise decides which is which
-_SQUARE = np.ones((3, 3), bool)
 
 
 def end_planes(n_planes: int) -> int:
@@ -123,7 +123,7 @@ def classify(views: Image, agarose: Bool, follows: Bool) -> TissueClasses:
     """
     sigma = _smoothing(views[:, 0])
     logs = np.stack(list(in_threads(partial(_smooth_log, sigma=sigma), views[:, 0])))
-    beside = partial(scipy.ndimage.binary_dilation, structure=_SQUARE, iterations=1 + int(sigma > 1.2))
+    beside = partial(dilated, times=1 + int(sigma > 1.2), corners=True)
     inner = ~np.stack(list(in_threads(beside, agarose))) & np.isfinite(logs)
     for s in np.flatnonzero(~agarose.any(axis=(1, 2))).tolist():
         # What is agarose on both sides is hardly tissue here: rather its brightness hid it.
@@ -278,7 +278,6 @@ def _alike(contrasts: NDArray[np.float64] | float, usual: float) -> NDArray[np.b
 def _paint(log: Image, inner: Bool, agarose: Bool, dark: float, bright: float, contrast: float) -> Classes:
     """Classes of one image, without pixels near an edge or a threshold."""
     out = np.full(log.shape, NONE, np.int8)
-    cross = scipy.ndimage.generate_binary_structure(2, 1)
     if np.isfinite(dark):
         medium = median(log[agarose & np.isfinite(log)])
         width = bright - dark
@@ -292,8 +291,8 @@ def _paint(log: Image, inner: Bool, agarose: Bool, dark: float, bright: float, c
             cut, guard = dark + 0.7, 0.0
         masks = {DARK: inner & (log > least) & (log < cut - guard), BRIGHT: inner & (log > cut + guard) & (log < most)}
         for kind, mask in masks.items():
-            out[scipy.ndimage.binary_erosion(mask, cross, border_value=1)] = kind
-    out[scipy.ndimage.binary_erosion(agarose, _SQUARE, iterations=2, border_value=1) & np.isfinite(log)] = AGAROSE
+            out[eroded(mask)] = kind
+    out[eroded(agarose, 2, corners=True) & np.isfinite(log)] = AGAROSE
     return out
 
 
@@ -314,7 +313,7 @@ def _last(
     painted = _paint(end, inner, agarose, dark, max(bright, dark), contrast)
     fall = end - start
     for kind in TISSUES:
-        here = scipy.ndimage.binary_erosion((first == kind) & (painted == kind), border_value=1)
+        here = eroded((first == kind) & (painted == kind))
         if here.sum() >= _FEWEST // 4:
             centre = mode(fall[here])
             spread = 1.4826 * median(np.abs(fall[here] - centre))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scipy
 from numpy.typing import NDArray
 
 from xoctnorm.kernels.levels import Bool, Image
+from xoctnorm.kernels.morphology import dilated, eroded
 from xoctnorm.kernels.order_statistics import median
 from xoctnorm.kernels.outlines import Outlined, contrast
 from xoctnorm.kernels.regions import region
@@ -157,10 +157,10 @@ def _judge(one: Outlined, known: Outlined, centre: float, mask: Bool, step: floa
     NaN, and why, where there is none to be had.
     """
     both = one.field & known.field
-    agarose = both & scipy.ndimage.binary_erosion(mask | ~known.field, iterations=2, border_value=1) & mask
-    inside = both & scipy.ndimage.binary_erosion(~mask, iterations=2, border_value=1)
+    agarose = both & eroded(mask | ~known.field, 2) & mask
+    inside = both & eroded(~mask, 2)
     change = one.smooth - known.smooth
-    bright = inside & ~scipy.ndimage.binary_dilation(one.core, iterations=2) if one.found else inside
+    bright = inside & ~dilated(one.core, 2) if one.found else inside
     of_tissue = _median(change, bright if bright.sum() >= _FEWEST_PIXELS else inside)
     of_agarose = _median(change, agarose)
     expected = centre + (of_tissue if np.isfinite(of_tissue) else of_agarose)

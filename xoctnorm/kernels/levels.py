@@ -9,6 +9,7 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
+from xoctnorm.kernels.morphology import eroded
 from xoctnorm.kernels.order_statistics import median
 
 Bool = NDArray[np.bool_]
@@ -18,7 +19,6 @@ _HARDLY, _CLEARLY = 0.01, 0.05  # shares of the field brighter and darker than i
 _APART = 0.2  # at least, between classes
 _SMOOTH = 2.0  # pixels
 _SPECK = 25  # pixels without data that make no border
-_SQUARE = np.ones((3, 3), bool)
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def imaged_field(mean: NDArray[np.floating]) -> Bool:
 
 def rim(field: Bool) -> Bool:
     """Border of the imaged field: pixels next to what is empty, or to the end of the image."""
-    inner: Bool = scipy.ndimage.binary_erosion(field, _SQUARE)
+    inner: Bool = eroded(field, corners=True, border=False)
     return field & ~inner
 
 

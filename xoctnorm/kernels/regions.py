@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import scipy
 
 from xoctnorm.kernels.levels import Bool, Image, Scale, average, connected
+from xoctnorm.kernels.morphology import eroded
 from xoctnorm.kernels.order_statistics import median
 from xoctnorm.kernels.outlines import FEWEST_PIXELS, WIDTH, Outlined
 
@@ -38,7 +38,7 @@ def region(one: Outlined, centre: float, step: float, extra: Bool | None = None)
 
 def local_level(one: Outlined, core: Bool) -> Image:
     """Level of agarose at every pixel, from the core around it."""
-    inner = scipy.ndimage.binary_erosion(core, iterations=2, border_value=1)
+    inner = eroded(core, 2)
     used = inner if inner.sum() >= FEWEST_PIXELS else core
     return average(np.where(used, one.smooth, 0), used, one.reach, median(one.smooth[used]))
 
