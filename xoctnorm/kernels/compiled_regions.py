@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from xoctnorm.kernels.compiled import Number, compiled
+from xoctnorm.kernels.compiled import Floats, Number, _index, compiled
 
 Bool = NDArray[np.bool_]
 Image = NDArray[np.float32]
@@ -81,3 +81,27 @@ def near(mask: Bool, radius: Number) -> Bool:
                 for beside in range(max(x - width, 0), min(x + width, n_x - 1) + 1):
                     found[other, beside] = True
     return found
+
+
+@compiled
+def block_means(values: Floats, n_x: int, factor: int, mean: Image) -> None:
+    """Means of blocks of a plane, `(y, x)`; NaN where less than half of a block has data (neither NaN nor 0)."""
+    n_y = values.size // n_x
+    totals, counts = np.empty(n_x), np.empty(n_x, np.int32)
+    for row in range(mean.shape[0]):
+        n_rows = min(factor, n_y - row * factor)
+        totals[:], counts[:] = 0, 0
+        for y in range(n_rows):
+            start = (row * factor + y) * n_x
+            for x in range(n_x):
+                value = values[_index(start + x)]
+                has = (value == value) & (value != 0)
+                totals[_index(x)] += np.float64(value if has else np.float32(0))
+                counts[_index(x)] += np.int32(has)
+        for column in range(mean.shape[1]):
+            n_columns = min(factor, n_x - column * factor)
+            total, count = 0.0, 0
+            for x in range(column * factor, column * factor + n_columns):
+                total += totals[_index(x)]
+                count += counts[_index(x)]
+            mean[row, column] = np.float32(total / count) if 2 * count >= n_rows * n_columns and count else np.nan
