@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import sparse
+from scipy.linalg import block_diag
 
-from xoctnorm.kernels import compiled, drift_equations
+from xoctnorm.kernels import compiled, compiled_drift, drift_equations
 from xoctnorm.kernels.classes import SectionViews, view_cap
-from xoctnorm.kernels.drift_equations import Factor, Priors, differences, rows_of
+from xoctnorm.kernels.drift_equations import Factor, Priors, differences, normal_equations, rows_of
 from xoctnorm.kernels.masks import SectionMeans
 
 
@@ -49,22 +50,51 @@ def test_views_are_cut_down():
     assert np.isnan(view_cap(np.zeros((3, 3), np.float32)))
 
 
-@pytest.mark.parametrize("most_dense", [0, 400])
-def test_factor_of_dense_and_of_sparse_equations(most_dense, monkeypatch):
-    monkeypatch.setattr(drift_equations, "_MOST_DENSE", most_dense)
+@pytest.mark.parametrize("held", [np.asarray, sparse.csr_array])
+def test_factor_of_dense_and_of_sparse_equations(held):
     rng = np.random.default_rng(1)
     rows = np.where(rng.random((90, 40)) < 0.1, rng.normal(size=(90, 40)), 0) * 10.0 ** rng.integers(-2, 3, 40)
     normal = rows.T @ rows + np.diag(rng.random(40) + 0.1)
-    factor = Factor.of(sparse.csr_array(normal))
+    factor = Factor.of(held(normal))
     right = rng.normal(size=(40, 2))
     np.testing.assert_allclose(factor.solve(right), np.linalg.solve(normal, right), rtol=1e-8)
     np.testing.assert_allclose(factor.solve(right[:, 0]), factor.solve(right)[:, 0], rtol=1e-12)
     assert factor.log_det == pytest.approx(np.linalg.slogdet(normal)[1], rel=1e-10)
 
 
+def test_covariances_are_inverted():
+    rng = np.random.default_rng(2)
+    known, common = rng.random((30, 5)) < 0.7, rng.random(30)
+    half = rng.normal(size=(30, 5, 5))
+    pairs = known[:, :, None] & known[:, None]
+    own = np.where(pairs, half @ half.transpose(0, 2, 1) + 0.1 * np.eye(5), np.eye(5))
+    weight = np.full_like(own, np.nan)
+    log_det = compiled_drift.invert_blocks(own, known, common, weight)
+    covariance = own + np.where(pairs, common[:, None, None], 0)
+    np.testing.assert_allclose(weight, np.where(pairs, np.linalg.inv(covariance), 0), rtol=1e-9, atol=1e-10)
+    assert log_det == pytest.approx(np.linalg.slogdet(covariance)[1].sum(), rel=1e-10)
+
+
+@pytest.mark.parametrize("most_dense", [0, 400])
+def test_normal_equations_are_those_of_dense_matrices(most_dense, monkeypatch):
+    monkeypatch.setattr(drift_equations, "_MOST_DENSE", most_dense)
+    rng = np.random.default_rng(3)
+    design = np.where(rng.random((60, 7)) < 0.4, rng.normal(size=(60, 7)), 0)
+    half = rng.normal(size=(20, 3, 3)) * (rng.random((20, 3, 1)) < 0.8)
+    weight, target = half @ half.transpose(0, 2, 1), rng.normal(size=(20, 3))
+    priors, prior_weight = Priors.of([("a", differences(7, 0, 7, (1.0, -2.0, 1.0)))]), np.array([2.0, 0, 1, 1, 3])
+    normal, right = normal_equations(sparse.csr_array(design), weight, target, priors, prior_weight)
+    w = block_diag(*weight)
+    second = priors.rows.toarray() * prior_weight[:, None]
+    normal = normal if most_dense else normal.toarray()
+    np.testing.assert_allclose(normal, design.T @ w @ design + second.T @ second, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(right, design.T @ w @ target.ravel(), rtol=1e-12, atol=1e-12)
+
+
 def test_priors_are_in_units_of_their_deviation():
     priors = Priors.of(
         [("a", differences(4, 1, 3, (1.0, -1.0))), ("b", rows_of(4, np.array([[0, 3]]), np.ones((1, 2))))]
     )
-    weighed = priors.weighed({"a": 0.5, "b": 0.1}, np.array([False, True, False]))
+    weight = priors.weights({"a": 0.5, "b": 0.1}, np.array([False, True, False]))
+    weighed = priors.weighed(weight)
     np.testing.assert_allclose(weighed.toarray(), [[0, 2, -2, 0], [0, 0, 0, 0], [10, 0, 0, 10]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -531,6 +532,24 @@ def test_a_chunked_result_has_a_lazy_mask(fitted):
     np.testing.assert_array_equal(result.agarose_mask, expected.agarose_mask)
     np.testing.assert_array_equal(part.agarose_mask, expected.agarose_mask.isel(z=slice(4, 7), x=3))
     np.testing.assert_array_equal(tissue, expected.octnorm.tissue_mask())
+
+
+def test_the_mask_of_a_result_in_memory_is_no_volume(fitted):
+    volume, mask, _ = fitted
+    tracemalloc.start()
+    result = volume.octnorm.apply(volume.octnorm.fit(drift="scale", agarose_mask=mask))
+    held = [trace.size for trace in tracemalloc.take_snapshot().traces if trace.size >= mask[0].nbytes * 20]
+    tracemalloc.stop()
+    assert sorted(held)[:-1] == []  # the result alone is as large as a mask of 20 planes
+    found, expected = result.agarose_mask, mask.values[np.repeat(np.arange(4), 5)]
+    assert found.dims == ("z", "y", "x")
+    for key in (np.s_[:], np.s_[7], np.s_[3:12:2, 5], np.s_[..., 4], np.s_[-1, -2, -3], np.s_[[0, 6, 19], 2:9]):
+        np.testing.assert_array_equal(found[key], expected[key])
+    np.testing.assert_array_equal(found.transpose("x", "z", "y"), expected.transpose(2, 0, 1))
+    changed = found.copy()
+    changed[0] = True
+    assert changed[0].all()
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_the_tissue_of_every_section(fitted):

@@ -60,7 +60,8 @@ class Counting:
         ({"drift": "scale"}, 3),
         ({"drift": "histogram"}, 3),
         ({"drift": "histogram", "zprofile_sigma": 2}, 4),
-        ({"drift": "joint", "flatten_depth": True}, 4),
+        ({"drift": "joint", "flatten_depth": True}, 3),
+        ({"drift": "joint", "floor": "agarose"}, 4),
     ],
     ids=str,
 )
@@ -77,6 +78,15 @@ def test_reads_of_a_fit(da, options, reads):
     assert counting.read == before
     volume.octnorm.apply(correction).compute(scheduler="sync")
     assert counting.read - before == da.size
+
+
+@pytest.mark.parametrize("options", [{}, {"flatten_depth": True, "percentile_max": 50.0}, {"intensity": "amplitude"}])
+def test_what_becomes_1_does_not_depend_on_when_it_is_read(da, options, monkeypatch):
+    found = da.octnorm.fit(**options)
+    monkeypatch.setattr("xoctnorm.corrections.UnitScale.wants_percentile", None)
+    apart = da.octnorm.fit(**options)
+    assert found.divisor == apart.divisor
+    np.testing.assert_array_equal(found.scale_factor, apart.scale_factor)
 
 
 def test_sections_whose_samples_mislead_are_read_once_more_and_right(da):

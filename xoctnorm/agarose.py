@@ -10,6 +10,14 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
+from xarray.backends import BackendArray
+from xarray.core.indexing import (
+    CopyOnWriteArray,
+    ExplicitIndexer,
+    IndexingSupport,
+    LazilyIndexedArray,
+    explicit_indexing_adapter,
+)
 
 from xoctnorm.checks import mask_problems
 from xoctnorm.errors import listed, raise_problems
@@ -155,7 +163,7 @@ def _images(variable: xr.Variable, n_lead: int) -> Iterator[NDArray[np.bool_]]:
 def along_planes(mask: xr.Variable, section_index: xr.Variable, like: xr.Variable) -> xr.Variable:
     """The mask of every plane of a volume: of the section of the plane, where there is one per section.
 
-    Lazily, with the chunks of the volume, where that is chunked: never a volume in memory.
+    Lazily, with the chunks of the volume, where that is chunked: never a volume in memory, before it is looked at.
     """
     if mask.ndim == 2 or not {SECTIONS, *section_index.dims} & {*mask.dims}:
         return mask.copy()
@@ -166,7 +174,8 @@ def along_planes(mask: xr.Variable, section_index: xr.Variable, like: xr.Variabl
     ordered = mask.transpose(*further, SECTIONS, "y", "x")
     dims = (*further, *section_index.dims, "y", "x")
     if not chunks:
-        return xr.Variable(dims, _take(section_index.to_numpy(), ordered.to_numpy()), mask.attrs)
+        of_planes: Any = LazilyIndexedArray(_OfPlanes(section_index.to_numpy(), ordered.to_numpy()))
+        return xr.Variable(dims, CopyOnWriteArray(of_planes), mask.attrs)
     import dask.array
 
     rows = section_index.chunk({dim: chunks[dim] for dim in section_index.dims})
@@ -193,3 +202,22 @@ def _own_name() -> str:
 
 def _take(rows: NDArray[np.int64], masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.take(masks, rows, axis=-3)
+
+
+class _OfPlanes(BackendArray):
+    """Masks of planes, as from a file: taken from those of sections, `(…, section, y, x)`, when they are looked at."""
+
+    def __init__(self, rows: NDArray[np.int64], masks: NDArray[np.bool_]) -> None:
+        self._rows, self._masks = rows, masks
+        self.shape = (*masks.shape[:-3], *rows.shape, *masks.shape[-2:])
+        self.dtype = masks.dtype
+
+    def __getitem__(self, key: ExplicitIndexer, /) -> NDArray[np.bool_]:
+        found: NDArray[np.bool_] = explicit_indexing_adapter(key, self.shape, IndexingSupport.BASIC, self._part)
+        return found
+
+    def _part(self, key: tuple[int | slice, ...]) -> NDArray[np.bool_]:
+        n_further = self._masks.ndim - 3
+        further, rows, pixels = key[:n_further], self._rows[key[n_further:-2]], key[-2:]
+        images = self._masks[(*further, slice(None), *pixels)]
+        return np.take(images, rows, axis=sum(isinstance(one, slice) for one in further))

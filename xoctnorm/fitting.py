@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from xoctnorm.kernels.digest import MODULUS
 from xoctnorm.metadata import RESERVED, TABLE_COORDS, describe
 from xoctnorm.sections import ADD_SECTIONS, Sections, find_sections, plane_dims
 from xoctnorm.statistics import Survey, survey
-from xoctnorm.volume import Planes, Volume, extra_dims, volume_dims
+from xoctnorm.volume import PlaneEnds, Planes, Volume, extra_dims, volume_dims
 
 _ONE_SECTION = Sections((0,), np.zeros(1, np.int64), np.zeros(1, np.int64))  # where those of the volume are wrong
 
@@ -69,6 +70,7 @@ def fit(
     decisions: list[str] = []
     decibels = any(isinstance(c, Linearize) and c.intensity in (AUTO, "db") for c in corrections)
     index = sections.index if any(c.wants_section_means for c in corrections) else None
+    wanted = [after.wants_percentile for one, after in pairwise(corrections) if one.keeps_order]
     for number, place in enumerate(np.ndindex(sizes)):
         at = dict(zip(further, place, strict=True))
         where = "".join(f"{dim} {index}: " for dim, index in at.items())
@@ -90,6 +92,7 @@ def fit(
                 depth=_along_planes(da, "depth", section),
                 position=_along_planes(da, "position", section),
                 noise=noise,
+                ends=next((PlaneEnds(q) for q in wanted if q is not None), None),
             )
             part, part_notes, part_decisions = _fit_volume(volume, corrections)
         except InputError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from xoctnorm.agarose import AgaroseMask
 from xoctnorm.depths import depth_of_planes, position_of_planes
+from xoctnorm.kernels.background import between
+from xoctnorm.kernels.order_statistics import Ends
 from xoctnorm.kernels.strips import single, strips
 from xoctnorm.sections import Sections, plane_dims
 from xoctnorm.statistics import Survey
@@ -221,6 +223,29 @@ def _loaded(part: xr.Variable) -> NDArray[np.generic]:
 PlanesT = TypeVar("PlanesT", bound=Planes)
 
 
+@dataclass
+class PlaneEnds:
+    """Between which values a percentile of every plane lies: wanted by one correction, found in a read of another.
+
+    Attributes
+    ----------
+    percentile
+        The percentile, 0 to 100, without zeros.
+    found
+        For every plane, once they are found.
+    n_transfers
+        After how many transfers that was.
+    """
+
+    percentile: float
+    found: list[Ends] | None = None
+    n_transfers: int = 0
+
+    def keep(self, found: list[Ends], volume: Volume) -> None:
+        """Keep what was found in a volume."""
+        self.found, self.n_transfers = found, len(volume.transfers)
+
+
 @dataclass(frozen=True)
 class Volume(Planes):
     """One volume, without further dims, of which statistics are taken.
@@ -247,6 +272,9 @@ class Volume(Planes):
         Coordinates of every plane with these names, where the user has them.
     noise
         True on voxels without signal, `(y, x)` or with the dims of `data`, where the user marked some.
+    ends
+        Where a percentile of every plane lies, if a later correction wants to know, and none before it changes the
+        order of the values of a plane.
     """
 
     sections: Sections = field(kw_only=True)
@@ -260,16 +288,31 @@ class Volume(Planes):
     depth: NDArray[np.float64] | None = None
     position: NDArray[np.float64] | None = None
     noise: xr.Variable | None = None
+    ends: PlaneEnds | None = None
 
     def samples(self) -> Iterator[Plane]:
-        """Some values of every plane after all transfers, as the first read found them.
+        """Some values of every plane after all transfers, as the first read found them."""
+        return self._without_place(self.survey.samples)
 
-        They have no place in the plane, so parameters may not vary over y and x.
+    def percentiles(self) -> NDArray[np.float32] | None:
+        """The percentile of every plane that is wanted, where a read has found it; later transfers keep the order.
+
+        A voxel that became 0 since, as one at the noise floor, still counts.
         """
+        ends = self.ends
+        if ends is None or ends.found is None:
+            return None
+        later = replace(self, transfers=self.transfers[ends.n_transfers :])
+        pairs = later._without_place([np.array([low, high], np.float32) for low, high, _ in ends.found])
+        ends_of_planes = zip(pairs, ends.found, strict=True)
+        return np.array([between(low, high, one.share) for (low, high), one in ends_of_planes], np.float32)
+
+    def _without_place(self, of_planes: Iterable[NDArray[np.generic]]) -> Iterator[Plane]:
+        """Values of every plane that have no place in it, after all transfers: these may not vary over y and x."""
         axes = self._axes()
         assert not any(isinstance(at, slice) for one in axes for at in one.across)
         laid_out = [p.reshape(-1, *p.shape[self.data.ndim - 2 :]) for p in self._laid_out()]
-        for number, values in enumerate(self.survey.samples):
+        for number, values in enumerate(of_planes):
             some = np.empty((1, values.size), np.float32)
             _through(self.transfers, values[None], [p[number] for p in laid_out], axes, some)
             yield some[0]

@@ -48,10 +48,10 @@ class WholeJob(Part):
     ) -> xr.Dataset:
         """Fit the whole job and return the correction, without applying it.
 
-        The parameters are those of `normalize`. Reads the volume four times for ``"joint"``, ``"agarose"`` and
-        ``"continuity"`` (survey, ends of sections, sums, brightest values), and besides at most 24 planes; three times
-        for ``"quantile"``, or with flattening five; twice for the reference's methods, and once more for their drift
-        correction; once more for the z-profile.
+        The parameters are those of `normalize`. Reads the volume three times for ``"joint"``, ``"agarose"`` and
+        ``"continuity"`` (survey, ends of sections, sums and brightest values), with ``floor="agarose"`` or ``lateral``
+        four times, and besides at most 24 planes; three times for ``"quantile"``, or with flattening five; twice for
+        the reference's methods, and once more for their drift correction; once more for the z-profile.
 
         Returns
         -------

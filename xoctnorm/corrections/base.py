@@ -26,6 +26,16 @@ class Correction:
         """Whether the first read has to take the mean projection of every section."""
         return False
 
+    @property
+    def wants_percentile(self) -> float | None:
+        """Percentile of every plane, without zeros, that the correction before may find in a read of its own."""
+        return None
+
+    @property
+    def keeps_order(self) -> bool:
+        """Whether larger values of a plane stay larger, and such a percentile is found."""
+        return False
+
     def needed(self) -> tuple[str, ...]:
         """Fitted variables that `apply` uses with these parameters."""
         return self.needs

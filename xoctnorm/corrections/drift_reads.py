@@ -15,6 +15,7 @@ from xoctnorm.kernels.class_sums import ClassSummer, ClassSums, TileSums
 from xoctnorm.kernels.classes import SectionViews, TissueClasses, classify, view_cap
 from xoctnorm.kernels.coarse import coarse_factor, coarse_mask, coarse_plane
 from xoctnorm.kernels.drift_model import Planes as Layout
+from xoctnorm.kernels.order_statistics import Ends, ends_without_zeros
 from xoctnorm.kernels.seams import LineSums, line_sums
 from xoctnorm.volume import Plane, Volume
 
@@ -108,13 +109,21 @@ def observe(
     summer = ClassSummer(classes, row)
     # Blended planes tell nothing of the sections, which tell what blended planes should be like.
     with_blends = ClassSummer(classes, np.searchsorted(kept, index)[seen]) if (seen & ~used).any() else None
-    coarse_planes = volume.each_plane(lambda _, plane: coarse_plane(plane, factor))
-    for coarse, see, use in zip(coarse_planes, seen, used, strict=True):
+    wanted, ends = volume.ends, []
+
+    def looked_at(_: int, plane: Plane) -> tuple[Plane, Ends | None]:
+        coarse = coarse_plane(plane, factor)
+        return coarse, None if wanted is None else ends_without_zeros(plane, wanted.percentile)
+
+    for (coarse, of_plane), see, use in zip(volume.each_plane(looked_at), seen, used, strict=True):
+        ends.append(of_plane)
         if see:
             if use:
                 summer.add(coarse)
             if with_blends is not None:
                 with_blends.add(coarse)
+    if wanted is not None:
+        wanted.keep([one for one in ends if one is not None], volume)
     return Observed(
         summer.sums(),
         layout,

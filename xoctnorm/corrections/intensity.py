@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-import scipy
 import xarray as xr
 from numpy.typing import NDArray
 
@@ -15,6 +14,7 @@ from xoctnorm.corrections.base import Correction
 from xoctnorm.errors import listed, raise_problems
 from xoctnorm.kernels.coarse import coarse_factor
 from xoctnorm.kernels.intensity import SCALES, linearize, scale_of_slope, spread_slope
+from xoctnorm.kernels.morphology import eroded
 from xoctnorm.volume import Plane, PlanesT, Transfer, Volume
 
 AUTO = "auto"
@@ -101,5 +101,5 @@ def _sample(volume: Volume) -> Iterator[tuple[Plane, NDArray[np.bool_]]]:
         plane = volume.data[np.unravel_index(number, lead)][::step, ::step]
         assert volume.agarose is not None
         agarose = volume.agarose.of_plane(int(number))[::step, ::step]
-        inner = scipy.ndimage.binary_erosion(agarose, iterations=-(-3 // step), border_value=1)
+        inner = eroded(agarose, -(-3 // step))
         yield np.asarray(plane.compute().data, np.float32), inner

@@ -86,6 +86,11 @@ class TissueDrift(Correction):
             *(OVER_FIELD if self.lateral is not None else ()),
         )
 
+    @property
+    def keeps_order(self) -> bool:
+        """See `Correction.keeps_order`."""
+        return self.lateral is None
+
     def problems(self) -> list[str]:
         """See `Correction.problems`."""
         found = []

@@ -51,18 +51,15 @@ class UnitScale(Correction):
             *([] if known else [f"floor={self.floor!r}: needs one of {listed([repr(f) for f in FLOORS])}"]),
         ]
 
+    @property
+    def wants_percentile(self) -> float | None:
+        """See `Correction.wants_percentile`."""
+        return self.percentile_max if self.floor == "noise" else None
+
     def fit(self, volume: Volume) -> tuple[xr.Dataset, list[str]]:
-        """Find the brightest values of every plane; one read."""
-        assert volume.agarose is not None
-        agarose = volume.agarose
-
-        def ends(number: int, plane: Plane) -> tuple[np.float32, np.float32]:
-            level = np.float32(np.nan)
-            if self.floor == "agarose":
-                level = median_where(plane, agarose.of_plane(number), FEWEST_AGAROSE_PIXELS)
-            return level, percentile_without_zeros(plane, self.percentile_max)
-
-        levels, caps = np.array(list(volume.each_plane(ends)), np.float32).T
+        """Find the brightest values of every plane; one read, where no earlier one has found them."""
+        found = volume.percentiles() if self.floor == "noise" else None
+        levels, caps = self._ends(volume) if found is None else (np.full_like(found, np.nan), found)
         zero = np.float32(0)
         if self.floor == "agarose":
             if np.isnan(levels).all():
@@ -85,6 +82,20 @@ class UnitScale(Correction):
                 ],
             )
         return xr.Dataset({"zero_level": zero, "divisor": divisor}), []
+
+    def _ends(self, volume: Volume) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Level of agarose, where that becomes 0, and brightest values of every plane; one read."""
+        assert volume.agarose is not None
+        agarose = volume.agarose
+
+        def ends(number: int, plane: Plane) -> tuple[np.float32, np.float32]:
+            level = np.float32(np.nan)
+            if self.floor == "agarose":
+                level = median_where(plane, agarose.of_plane(number), FEWEST_AGAROSE_PIXELS)
+            return level, percentile_without_zeros(plane, self.percentile_max)
+
+        levels, caps = np.array(list(volume.each_plane(ends)), np.float32).T
+        return levels, caps
 
     def apply(self, planes: PlanesT, fitted: xr.Dataset) -> PlanesT:
         """Subtract and divide."""

@@ -14,7 +14,9 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from xoctnorm.kernels.levels import noise_of
+from xoctnorm.kernels.levels import average, noise_of
+from xoctnorm.kernels.morphology import dilated, eroded
+from xoctnorm.kernels.order_statistics import median
 from xoctnorm.threads import in_threads
 
 Bool = NDArray[np.bool_]
@@ -33,7 +35,6 @@ _FEWEST = 200  # pixels that tell the level of a class
 _TWO_CLASSES = 0.68  # share of variance between Otsu's classes; it is 0.64 for one normal distribution
 _CONTRASTS = 0.4  # by which contrasts of sections may differ
 _LEAST_CONTRAST = 0.2  # log ratio of tissues below which noise decides which is which
-_SQUARE = np.ones((3, 3), bool)
 
 
 def end_planes(n_planes: int) -> int:
@@ -75,8 +76,8 @@ class SectionViews:
 
 def view_cap(plane: NDArray[np.float32]) -> float:
     """What single voxels of a plane are cut down to, 20 times its median; NaN without data."""
-    values = plane[np.isfinite(plane) & (plane != 0)]
-    return 20 * abs(float(np.median(values))) if values.size else np.nan
+    has = np.isfinite(plane) & (plane != 0)
+    return 20 * abs(median(plane if has.all() else plane[has]))
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def classify(views: Image, agarose: Bool, follows: Bool) -> TissueClasses:
     """
     sigma = _smoothing(views[:, 0])
     logs = np.stack(list(in_threads(partial(_smooth_log, sigma=sigma), views[:, 0])))
-    beside = partial(scipy.ndimage.binary_dilation, structure=_SQUARE, iterations=1 + int(sigma > 1.2))
+    beside = partial(dilated, times=1 + int(sigma > 1.2), corners=True)
     inner = ~np.stack(list(in_threads(beside, agarose))) & np.isfinite(logs)
     for s in np.flatnonzero(~agarose.any(axis=(1, 2))).tolist():
         # What is agarose on both sides is hardly tissue here: rather its brightness hid it.
@@ -169,8 +170,8 @@ def _smoothing(images: Image) -> float:
 
 def _log(image: NDArray[np.floating]) -> Image:
     """Log of an image; what is not positive becomes as dark as anything may be."""
-    positive = image[image > 0]
-    least = 1e-3 * float(np.median(positive)) if positive.size else 1.0
+    above = image > 0
+    least = 1e-3 * median(image if above.all() else image[above]) if above.any() else 1.0
     log: Image = np.log(np.maximum(image, np.float32(least)))
     return log
 
@@ -178,21 +179,15 @@ def _log(image: NDArray[np.floating]) -> Image:
 def _smooth_log(image: Image, sigma: float) -> Image:
     """Log of the smoothed image; NaN where there is no data."""
     has = np.isfinite(image)
-    weight = scipy.ndimage.gaussian_filter(has.astype(np.float32), sigma)
-    smooth = scipy.ndimage.gaussian_filter(np.where(has, image, 0), sigma) / np.maximum(weight, np.float32(1e-6))
-    return np.where(has, _log(smooth), np.float32(np.nan))
+    return np.where(has, _log(average(np.where(has, image, 0), has, sigma)), np.float32(np.nan))
 
 
 def mode(values: NDArray[np.floating]) -> float:
     """Centre of the main peak: a mean of what is within 1.5 robust deviations of it, iterated."""
-    centre = float(np.median(values))
-    for _ in range(20):
-        near = np.abs(values - centre)
-        width = 1.5 * float(np.quantile(near, 0.4)) / 0.524 + 1e-9
-        last, centre = centre, float(values[near <= width].mean(dtype=np.float64))
-        if centre == last:
-            break
-    return centre
+    from xoctnorm.kernels import compiled
+    from xoctnorm.kernels.compiled_peaks import main_peak
+
+    return float(main_peak(compiled.frozen(np.sort(values, axis=None))))
 
 
 def _levels(logs: Image, inner: Bool) -> tuple[NDArray[np.float64], float]:
@@ -228,14 +223,18 @@ def _split(values: NDArray[np.floating]) -> tuple[float, float, float]:
     """How clearly values fall into two classes (0: not at all), and the levels of the two."""
     from skimage.filters import threshold_otsu
 
+    from xoctnorm.kernels import compiled
+    from xoctnorm.kernels.compiled_peaks import main_peak
+
     if values.size < 2 * _FEWEST or values.min() == values.max():
         return 0.0, np.nan, np.nan
     threshold = float(threshold_otsu(values))
+    ordered = np.sort(values)
     for _ in range(5):  # from between the means to between the main peaks
-        low, high = values[values < threshold], values[values >= threshold]
+        low, high = np.split(ordered, [int(np.searchsorted(ordered, np.float32(threshold)))])
         if min(low.size, high.size) < _FEWEST:
             return 0.0, np.nan, np.nan
-        levels = mode(low), mode(high)
+        levels = main_peak(compiled.frozen(low)), main_peak(compiled.frozen(high))
         threshold = sum(levels) / 2
     share = low.size * high.size / values.size**2
     separability = share * (high.mean() - low.mean()) ** 2 / values.var()
@@ -279,10 +278,8 @@ def _alike(contrasts: NDArray[np.float64] | float, usual: float) -> NDArray[np.b
 def _paint(log: Image, inner: Bool, agarose: Bool, dark: float, bright: float, contrast: float) -> Classes:
     """Classes of one image, without pixels near an edge or a threshold."""
     out = np.full(log.shape, NONE, np.int8)
-    cross = scipy.ndimage.generate_binary_structure(2, 1)
     if np.isfinite(dark):
-        around = log[agarose & np.isfinite(log)]
-        medium = float(np.median(around)) if around.size else np.nan
+        medium = median(log[agarose & np.isfinite(log)])
         width = bright - dark
         least, most = dark - 2 * width - 0.3, np.inf
         if medium < dark:
@@ -294,8 +291,8 @@ def _paint(log: Image, inner: Bool, agarose: Bool, dark: float, bright: float, c
             cut, guard = dark + 0.7, 0.0
         masks = {DARK: inner & (log > least) & (log < cut - guard), BRIGHT: inner & (log > cut + guard) & (log < most)}
         for kind, mask in masks.items():
-            out[scipy.ndimage.binary_erosion(mask, cross, border_value=1)] = kind
-    out[scipy.ndimage.binary_erosion(agarose, _SQUARE, iterations=2, border_value=1) & np.isfinite(log)] = AGAROSE
+            out[eroded(mask)] = kind
+    out[eroded(agarose, 2, corners=True) & np.isfinite(log)] = AGAROSE
     return out
 
 
@@ -316,9 +313,9 @@ def _last(
     painted = _paint(end, inner, agarose, dark, max(bright, dark), contrast)
     fall = end - start
     for kind in TISSUES:
-        here = scipy.ndimage.binary_erosion((first == kind) & (painted == kind), border_value=1)
+        here = eroded((first == kind) & (painted == kind))
         if here.sum() >= _FEWEST // 4:
             centre = mode(fall[here])
-            spread = 1.4826 * float(np.median(np.abs(fall[here] - centre)))
+            spread = 1.4826 * median(np.abs(fall[here] - centre))
             out[here & (np.abs(fall - centre) < 2.5 * spread + 0.02)] = kind
     return out

@@ -20,10 +20,11 @@ def coarse_plane(plane: NDArray[np.float32], factor: int) -> NDArray[np.float32]
     """Means of blocks, in an array of their own; NaN where less than half of a block has data (not NaN nor 0)."""
     if factor == 1:
         return plane.copy()
-    from xoctnorm.kernels import compiled
+    from xoctnorm.kernels.compiled import frozen
+    from xoctnorm.kernels.compiled_regions import block_means
 
     mean = np.empty([-(-n // factor) for n in plane.shape], np.float32)
-    compiled.block_means(compiled.frozen(plane), plane.shape[1], factor, mean)
+    block_means(frozen(plane), plane.shape[1], factor, mean)
     return mean
 
 
@@ -39,13 +40,15 @@ def coarse_mask(mask: NDArray[np.bool_], factor: int) -> NDArray[np.bool_]:
     """Blocks of which more than half is True."""
     if factor == 1:
         return mask
-    covered: NDArray[np.bool_] = 2 * _block_sums(mask, factor) > _block_sums(np.ones(mask.shape, bool), factor)
+    rows, columns = (np.minimum(factor, n - np.arange(0, n, factor)) for n in mask.shape)
+    covered: NDArray[np.bool_] = 2 * _block_sums(mask, factor) > rows[:, None] * columns
     return covered
 
 
-def _block_sums(values: NDArray[np.generic], factor: int) -> NDArray[np.float64]:
-    rows, columns = (np.arange(0, n, factor) for n in values.shape)
-    sums: NDArray[np.float64] = np.add.reduceat(
-        np.add.reduceat(values, rows, axis=0, dtype=np.float64), columns, axis=1, dtype=np.float64
-    )
+def _block_sums(mask: NDArray[np.bool_], factor: int) -> NDArray[np.int64]:
+    """How many pixels of every block are True."""
+    sums = np.zeros([-(-n // factor) for n in mask.shape], np.int64)
+    for y, x in np.ndindex(min(factor, mask.shape[0]), min(factor, mask.shape[1])):
+        part = mask[y::factor, x::factor]
+        sums[: part.shape[0], : part.shape[1]] += part
     return sums

@@ -296,25 +296,6 @@ def sum_where(values: Floats, where: NDArray[np.bool_], without: Number) -> tupl
 
 
 @compiled
-def block_means(values: Floats, n_x: int, factor: int, mean: Floats) -> None:
-    """Means of blocks of a plane, `(y, x)`; NaN where less than half of a block has data (neither NaN nor 0)."""
-    n_y = values.size // n_x
-    for row in range(mean.shape[0]):
-        n_rows = min(factor, n_y - row * factor)
-        for column in range(mean.shape[1]):
-            n_columns = min(factor, n_x - column * factor)
-            total, count = 0.0, 0
-            for y in range(n_rows):
-                start = (row * factor + y) * n_x + column * factor
-                for x in range(n_columns):
-                    value = values[_index(start + x)]
-                    has = (value == value) & (value != 0)
-                    total += np.float64(value if has else np.float32(0))
-                    count += has
-            mean[row, column] = np.float32(total / count) if 2 * count >= n_rows * n_columns and count else np.nan
-
-
-@compiled
 def settle_pixels(belief: Floats, places: NDArray[np.int64], evidence: Floats, n_x: int, sweeps: int) -> None:
     """Decide some pixels of a plane by evidence and by neighbours that agree, in place; see `regions.settle`.
 

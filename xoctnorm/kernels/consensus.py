@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scipy
 from numpy.typing import NDArray
 
 from xoctnorm.kernels.levels import Bool, Image
+from xoctnorm.kernels.morphology import dilated, eroded
+from xoctnorm.kernels.order_statistics import median
 from xoctnorm.kernels.outlines import Outlined, contrast
 from xoctnorm.kernels.regions import region
 
@@ -147,7 +148,7 @@ def _clearness(one: Outlined) -> float:
     shares = one.core.sum() / one.field.sum(), rest.sum() / one.field.sum()
     if min(shares) < 0.02:
         return 0.0
-    return float((np.median(one.smooth[rest]) - one.centre) / (one.width + 1e-6) * min(*shares, 0.1))
+    return float((median(one.smooth[rest]) - one.centre) / (one.width + 1e-6) * min(*shares, 0.1))
 
 
 def _judge(one: Outlined, known: Outlined, centre: float, mask: Bool, step: float) -> tuple[float, str, float]:
@@ -156,10 +157,10 @@ def _judge(one: Outlined, known: Outlined, centre: float, mask: Bool, step: floa
     NaN, and why, where there is none to be had.
     """
     both = one.field & known.field
-    agarose = both & scipy.ndimage.binary_erosion(mask | ~known.field, iterations=2, border_value=1) & mask
-    inside = both & scipy.ndimage.binary_erosion(~mask, iterations=2, border_value=1)
+    agarose = both & eroded(mask | ~known.field, 2) & mask
+    inside = both & eroded(~mask, 2)
     change = one.smooth - known.smooth
-    bright = inside & ~scipy.ndimage.binary_dilation(one.core, iterations=2) if one.found else inside
+    bright = inside & ~dilated(one.core, 2) if one.found else inside
     of_tissue = _median(change, bright if bright.sum() >= _FEWEST_PIXELS else inside)
     of_agarose = _median(change, agarose)
     expected = centre + (of_tissue if np.isfinite(of_tissue) else of_agarose)
@@ -198,7 +199,7 @@ def _flat(one: Outlined, dark: Bool, step: float) -> bool:
 
 
 def _median(values: Image, where: Bool) -> float:
-    return float(np.median(values[where])) if where.sum() >= _FEWEST_PIXELS else float("nan")
+    return median(values[where]) if where.sum() >= _FEWEST_PIXELS else float("nan")
 
 
 def _bridge(masks: Bool, origin: list[str], outlined: list[Outlined]) -> None:

@@ -10,6 +10,7 @@ import scipy
 from numpy.typing import NDArray
 
 from xoctnorm.kernels.levels import Bool, Image, Scale
+from xoctnorm.kernels.morphology import dilated, eroded
 from xoctnorm.kernels.outlines import Outlined
 from xoctnorm.kernels.regions import settle, weigh
 
@@ -42,8 +43,8 @@ def _evidence(plane: NDArray[np.generic], outlined: Outlined, mask: Bool, step: 
     values = np.asarray(plane, dtype=np.float32)
     has = np.isfinite(values) & (values != 0) & outlined.field
     level = scale.level(np.where(has, values, 0)) - outlined.rise
-    agarose = has & scipy.ndimage.binary_erosion(mask, iterations=2, border_value=1)
-    tissue = has & outlined.field & ~scipy.ndimage.binary_dilation(mask, iterations=2)
+    agarose = has & eroded(mask, 2)
+    tissue = has & outlined.field & ~dilated(mask, 2)
     if min(agarose.sum(), tissue.sum()) < _FEWEST_PIXELS:
         return None
     floor = float(np.median(level[agarose]))

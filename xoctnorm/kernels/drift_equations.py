@@ -38,12 +38,16 @@ class Priors:
         group = np.repeat(names, [block.shape[0] for _, block in blocks])
         return cls(scipy.sparse.csr_array(scipy.sparse.vstack([block for _, block in blocks])), group)
 
-    def weighed(self, deviation: dict[str, float], left_out: NDArray[np.bool_]) -> scipy.sparse.csr_array:
-        """Equations in units of the standard deviation of their group, without some."""
+    def weights(self, deviation: dict[str, float], left_out: NDArray[np.bool_]) -> Series:
+        """What brings equations to units of the standard deviation of their group; 0 leaves some out."""
         weight = np.zeros(len(self.group))
         for name, sd in deviation.items():
             weight[self.group == name] = 1 / sd
         weight[left_out] = 0
+        return weight
+
+    def weighed(self, weight: Series) -> scipy.sparse.csr_array:
+        """Equations times a weight each."""
         rows = self.rows
         values = rows.data * np.repeat(weight, np.diff(rows.indptr))
         return scipy.sparse.csr_array((values, rows.indices, rows.indptr), shape=rows.shape)
@@ -62,6 +66,27 @@ def differences(width: int, start: int, length: int, weights: tuple[float, ...])
     return rows_of(width, columns, np.tile(np.array(weights), (count, 1)))
 
 
+def normal_equations(
+    design: scipy.sparse.csr_array, weight: Series, target: Series, priors: Priors, prior_weight: Series
+) -> tuple[Series | scipy.sparse.csr_array, Series]:
+    """Both sides of the normal equations; dense where there are few unknowns.
+
+    Rows of the design belong to planes in turn, whose observations have the `weight` `(plane, slot, slot)` and the
+    `target` `(plane, slot)`.
+    """
+    if design.shape[1] <= _MOST_DENSE:
+        from xoctnorm.kernels import compiled_drift
+
+        normal, right = np.zeros((design.shape[1],) * 2), np.zeros(design.shape[1])
+        compiled_drift.add_blocks(design.indptr, design.indices, design.data, weight, target, normal, right)
+        rows = priors.rows
+        compiled_drift.add_rows(rows.indptr, rows.indices, rows.data, prior_weight, normal)
+        return normal, right
+    blocks = scipy.sparse.bsr_array((weight, np.arange(len(weight)), np.arange(len(weight) + 1)))
+    weighted, weighed = blocks @ design, priors.weighed(prior_weight)
+    return scipy.sparse.csr_array(design.T @ weighted + weighed.T @ weighed), weighted.T @ target.ravel()
+
+
 @dataclass(frozen=True)
 class Factor:
     """Factor of symmetric positive definite normal equations.
@@ -78,19 +103,15 @@ class Factor:
     log_det: float
 
     @classmethod
-    def of(cls, normal: scipy.sparse.csr_array) -> Factor:
+    def of(cls, normal: Series | scipy.sparse.csr_array) -> Factor:
         """Factor equations, scaled to a diagonal of 1."""
         scale = 1 / np.sqrt(normal.diagonal())
-        coordinates = normal.tocoo()
-        row, column = coordinates.coords
-        values = coordinates.data * (scale[row] * scale[column])
         size = len(scale)
         ridge, log_scale = 1e-13, 2 * float(np.log(scale).sum())
-        if size <= _MOST_DENSE:
-            dense = np.zeros((size, size))
-            dense[row, column] = values
-            dense[np.diag_indices(size)] += ridge
-            lower = scipy.linalg.cho_factor(dense, lower=True, check_finite=False)
+        if isinstance(normal, np.ndarray):
+            scaled = normal * (scale[:, None] * scale)
+            scaled[np.diag_indices(size)] += ridge
+            lower = scipy.linalg.cho_factor(scaled, lower=True, overwrite_a=True, check_finite=False)
             log_det = 2 * float(np.log(np.diag(lower[0])).sum())
 
             solve_scaled: Callable[[Series], Series] = partial(scipy.linalg.cho_solve, lower, check_finite=False)
@@ -98,6 +119,9 @@ class Factor:
         else:
             from scipy.sparse.linalg import splu
 
+            coordinates = normal.tocoo()
+            row, column = coordinates.coords
+            values = coordinates.data * (scale[row] * scale[column])
             scaled = scipy.sparse.csc_array((values, (row, column)), shape=(size, size))
             # Pivots on the diagonal keep it symmetric, as Cholesky's.
             factor = splu(

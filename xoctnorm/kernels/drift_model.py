@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from xoctnorm.kernels.class_sums import SLOTS, ClassSums
 from xoctnorm.kernels.classes import AGAROSE, TISSUES
-from xoctnorm.kernels.drift_equations import Factor, Priors, differences, rows_of
+from xoctnorm.kernels.drift_equations import Factor, Priors, differences, normal_equations, rows_of
 
 Series = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -242,14 +242,14 @@ class DriftModel:
         blocks.append(("agarose", rows_of(width, pairs, np.tile([1.0, -1.0], (n, 1)))))
         return Priors.of(blocks)
 
-    def _priors(self, spreads: Spreads, tied: NDArray[np.bool_]) -> scipy.sparse.csr_array:
-        """Equations that hold beside what is observed, in units of their standard deviations."""
+    def _prior_weights(self, spreads: Spreads, tied: NDArray[np.bool_]) -> Series:
+        """What brings the equations that hold beside what is observed to units of their standard deviations."""
         deviation = {"firm": _FIRM, "walk": _GAIN_WALK, "wide": 100.0, "loose": _LOOSE}
         names = ("attenuation", "profile", "slope", "bump", "bend", "agarose")
         deviation |= {name: getattr(spreads, name) for name in names}
         left_out = np.zeros(len(self._prior_rows.group), bool)
         left_out[-len(tied) :] = ~tied
-        return self._prior_rows.weighed(deviation, left_out)
+        return self._prior_rows.weights(deviation, left_out)
 
     def _covariance(self, spreads: Spreads, inflation: Series) -> Series:
         """Covariance of the observations of every plane, without jitter, `(plane, slot, slot)`."""
@@ -314,30 +314,29 @@ class DriftModel:
 
     def _reduced(self, floor: float | Series, spreads: Spreads, tied: NDArray[np.bool_]) -> _Reduced:
         """Normal equations, solved."""
+        from xoctnorm.kernels import compiled_drift
+
         known, n = self.known, self.planes.n_sections
         mean = np.where(known, self.sums.mean, 1.0)
         signal = np.where(known, np.maximum(mean - np.reshape(floor, (-1, 1)), 1e-3 * mean), 1.0)
         y, inflation = np.log(signal), np.where(known, mean / signal, 1.0)
         own = self._covariance(spreads, inflation)
-        pairs = known[:, :, None] & known[:, None]
-        lower = np.linalg.cholesky(own + np.where(pairs, self._jitter_variance(spreads)[:, None, None], 0.0))
-        logs = np.log(np.diagonal(lower, axis1=1, axis2=2))
-        log_det = 2 * float(logs[known].sum()) - 2 * float(np.log(inflation[known]).sum())
-        inverse = np.linalg.inv(lower)
-        weight = np.einsum("zki,zkj->zij", inverse, inverse) * pairs
-        w = scipy.sparse.bsr_array((weight, np.arange(len(weight)), np.arange(len(weight) + 1)))
-        design, priors = self._design, self._priors(spreads, tied)
-        weighted = w @ design
-        factor = Factor.of(scipy.sparse.csr_array(design.T @ weighted + priors.T @ priors))
-        u = factor.solve(weighted.T @ y.ravel())
-        left = y.ravel() - design @ u
-        misfit = float(left @ (w @ left) + np.sum((priors @ u) ** 2))
+        weight, jitter = np.empty_like(own), self._jitter_variance(spreads)
+        log_det = compiled_drift.invert_blocks(own, known, jitter, weight) - 2 * float(np.log(inflation[known]).sum())
+        design, priors, prior_weight = self._design, self._prior_rows, self._prior_weights(spreads, tied)
+        normal, right = normal_equations(design, weight, y, priors, prior_weight)
+        factor = Factor.of(normal)
+        u = factor.solve(right)
+        left = y - (design @ u).reshape(y.shape)
+        misfit = float(
+            np.sum(left * (weight @ left[..., None])[..., 0]) + np.sum((prior_weight * (priors.rows @ u)) ** 2)
+        )
         log_det += factor.log_det
         # Deviations of priors that are themselves estimated belong into the likelihood.
         log_det += 2 * 2 * max(self.planes.n_depths - 3, 0) * float(np.log(spreads.attenuation))
         log_det += 4 * n * float(np.log(spreads.slope * spreads.bump * spreads.bend))
         log_det += 2 * int(tied.sum()) * float(np.log(spreads.agarose))
-        return _Reduced(u, left.reshape(known.shape), own, factor, misfit, misfit + log_det)
+        return _Reduced(u, left, own, factor, misfit, misfit + log_det)
 
     def without_links(self, tied: NDArray[np.bool_]) -> DriftModel:
         """The same without what tissue tells across the cuts between sections whose agarose counts."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scipy
 from numpy.typing import NDArray
 
 from xoctnorm.kernels.consensus import BY_LEVEL, OWN, Agarose
 from xoctnorm.kernels.levels import Bool, Image, Scale, imaged_field, noise_of
+from xoctnorm.kernels.morphology import dilated, eroded
 from xoctnorm.kernels.outlines import Outlined
 from xoctnorm.kernels.regions import local_level, weigh
 from xoctnorm.kernels.section_images import SectionImages
@@ -68,8 +68,8 @@ class _Levels:
 
     def beside(self) -> Bool:
         """Blocks next to the outline."""
-        inner = scipy.ndimage.binary_erosion(self.coarse, border_value=1)
-        beside: Bool = scipy.ndimage.binary_dilation(self.coarse) & ~inner & self.one.field
+        inner = eroded(self.coarse)
+        beside: Bool = dilated(self.coarse) & ~inner & self.one.field
         return beside
 
     def evidence(self, mean: Image, y: Pixels, x: Pixels) -> Image:

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from xoctnorm.threads import in_threads
+
 Plane = NDArray[np.float32]
 
 SCALES = ("linear", "amplitude", "db")
@@ -35,19 +37,8 @@ def spread_slope(planes: Iterable[tuple[Plane, NDArray[np.bool_]]]) -> tuple[flo
     Speckle is multiplicative: its spread follows the mean on linear intensity and on amplitude, and does not in
     decibels, where means may even be negative: the slope is then 0.
     """
-    means, spreads = [], []
-    for plane, agarose in planes:
-        rows, columns = (np.array_split(np.arange(n), min(n, _TILES)) for n in plane.shape)
-        for row in rows:
-            for column in columns:
-                tile = np.ix_(row, column)
-                values = plane[tile][agarose[tile]]
-                values = values[np.isfinite(values) & (values != 0)].astype(np.float64)
-                if values.size >= _FEWEST:
-                    means.append(values.mean())
-                    # Not by a median: that of few integer values stays the same while the spread grows.
-                    spreads.append(np.clip(values, *np.quantile(values, _TRIMMED)).std())
-    mean, spread = np.array(means), np.array(spreads)
+    found = list(in_threads(_of_tiles, planes))
+    mean, spread = np.concatenate(found, axis=1) if found else np.empty((2, 0))
     if mean.size < 8:
         return np.nan, np.nan
     if np.mean(mean <= 0) > 0.05:
@@ -60,6 +51,37 @@ def spread_slope(planes: Iterable[tuple[Plane, NDArray[np.bool_]]]) -> tuple[flo
     slope = float(np.sum(x * y) / np.sum(x**2))
     residual = y - y.mean() - slope * x
     return slope, float(np.sqrt(np.sum(residual**2) / (len(x) - 2) / np.sum(x**2)))
+
+
+def _of_tiles(given: tuple[Plane, NDArray[np.bool_]]) -> NDArray[np.float64]:
+    """Means and spreads of the tiles of a plane that have enough agarose, `(2, tile)`."""
+    plane, agarose = given
+    kept = np.where(agarose & np.isfinite(plane) & (plane != 0), plane, np.float32(np.inf))
+    rows, columns = (np.array_split(np.arange(n), min(n, _TILES)) for n in plane.shape)
+    tiles = np.full((len(rows), len(columns), rows[0].size * columns[0].size), np.float32(np.inf))
+    for i, row in enumerate(rows):
+        for j, column in enumerate(columns):
+            tiles[i, j, : row.size * column.size] = kept[row[0] : row[-1] + 1, column[0] : column[-1] + 1].ravel()
+    tiles = tiles[np.isfinite(tiles).sum(axis=2) >= _FEWEST]
+    ordered = np.sort(tiles, axis=1).astype(np.float64)  # what does not count comes last
+    has = np.isfinite(ordered)
+    count = has.sum(axis=1, keepdims=True)
+    ordered[~has] = 0
+    mean = ordered.sum(axis=1) / count[:, 0]
+    # Not by a median: that of few integer values stays the same while the spread grows.
+    low, high = (_quantile(ordered, count, q) for q in _TRIMMED)
+    trimmed = np.clip(ordered, low, high)
+    trimmed -= trimmed.sum(axis=1, where=has, keepdims=True) / count
+    return np.stack([mean, np.sqrt((trimmed**2).sum(axis=1, where=has) / count[:, 0])])
+
+
+def _quantile(ordered: NDArray[np.float64], count: NDArray[np.int64], q: float) -> NDArray[np.float64]:
+    """Quantile of the first `count` values of every row, which are sorted."""
+    place = q * (count - 1)
+    below = place.astype(np.int64)
+    low = np.take_along_axis(ordered, below, axis=1)
+    high = np.take_along_axis(ordered, np.minimum(below + 1, count - 1), axis=1)
+    return low + (place - below) * (high - low)
 
 
 def scale_of_slope(slope: float, error: float) -> str | None:

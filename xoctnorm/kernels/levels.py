@@ -9,6 +9,9 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
+from xoctnorm.kernels.morphology import eroded
+from xoctnorm.kernels.order_statistics import median
+
 Bool = NDArray[np.bool_]
 Image = NDArray[np.float32]
 
@@ -16,7 +19,6 @@ _HARDLY, _CLEARLY = 0.01, 0.05  # shares of the field brighter and darker than i
 _APART = 0.2  # at least, between classes
 _SMOOTH = 2.0  # pixels
 _SPECK = 25  # pixels without data that make no border
-_SQUARE = np.ones((3, 3), bool)
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def _beside(seeds: Bool | None, mean: Image, scale: Scale) -> tuple[float, float
         return float("nan"), float("nan")
     smooth = scale.level(average(np.where(has, mean, 0), field & has, _SMOOTH))
     start = rim(field) if seeds is None or not (seeds & field).any() else seeds & field
-    beside = (smooth - np.median(smooth[start]))[field]
+    beside = (smooth - np.float32(median(smooth[start])))[field]
     noise = noise_of(np.where(field & has, scale.level(np.where(has, mean, 0)), np.float32(np.nan)))
     apart = max(_APART, 3 * noise / (np.sqrt(4 * np.pi) * _SMOOTH))
     return float(np.mean(beside > apart)), float(np.mean(beside < -apart))
@@ -92,14 +94,25 @@ def imaged_field(mean: NDArray[np.floating]) -> Bool:
 
 def rim(field: Bool) -> Bool:
     """Border of the imaged field: pixels next to what is empty, or to the end of the image."""
-    inner: Bool = scipy.ndimage.binary_erosion(field, _SQUARE)
+    inner: Bool = eroded(field, corners=True, border=False)
     return field & ~inner
+
+
+def connected(mask: Bool, start: Bool) -> Bool:
+    """Parts of a mask, connected over sides, that hold a pixel of `start`."""
+    parts, count = scipy.ndimage.label(mask)
+    begun = np.zeros(count + 1, bool)
+    begun[parts[start]] = True
+    begun[0] = False
+    return begun[parts]
 
 
 def average(values: NDArray[np.floating], where: Bool, sigma: float, far: float | None = None) -> Image:
     """Gaussian average of the values at `where`; beyond their reach, `far`."""
-    weight = scipy.ndimage.gaussian_filter(where.astype(np.float32), sigma)
-    total = scipy.ndimage.gaussian_filter(np.where(where, values, 0).astype(np.float32), sigma)
+    whole = bool(where.all())  # then there is nothing to divide by
+    weight = np.float32(1) if whole else scipy.ndimage.gaussian_filter(where.astype(np.float32), sigma)
+    known = values if whole else np.where(where, values, 0)
+    total = scipy.ndimage.gaussian_filter(known.astype(np.float32, copy=False), sigma)
     if far is not None:
         weight, total = weight + np.float32(1e-3), total + np.float32(1e-3 * far)
     averaged: Image = (total / np.maximum(weight, np.float32(1e-12))).astype(np.float32)
@@ -109,5 +122,6 @@ def average(values: NDArray[np.floating], where: Bool, sigma: float, far: float 
 def noise_of(level: Image) -> float:
     """Standard deviation by noise: of the second mixed difference, in which slopes and edges along y or x vanish."""
     mixed = (level[:-1, :-1] + level[1:, 1:] - level[1:, :-1] - level[:-1, 1:]) / 2
-    mixed = mixed[np.isfinite(mixed)]
-    return 1.4826 * float(np.median(np.abs(mixed - np.median(mixed)))) if mixed.size else 0.0
+    has = np.isfinite(mixed)
+    mixed = mixed if has.all() else mixed[has]
+    return 1.4826 * median(np.abs(mixed - np.float32(median(mixed)))) if mixed.size else 0.0

@@ -15,8 +15,9 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from xoctnorm.kernels.levels import Bool, Image, Scale, average, imaged_field, noise_of, rim
+from xoctnorm.kernels.levels import Bool, Image, Scale, average, connected, imaged_field, noise_of, rim
 from xoctnorm.kernels.modes import darkest_mode, flank, tissue_mode
+from xoctnorm.kernels.order_statistics import median
 from xoctnorm.threads import in_threads
 
 WIDTH = 4.0  # a mode ends so many standard deviations above its centre
@@ -87,7 +88,9 @@ class Outlined:
         """Levels above agarose of everything that is not near agarose."""
         if not self.found:
             return np.empty(0, np.float32)
-        far = scipy.ndimage.distance_transform_edt(~self.core) > max(2.0, 1.5 * self.sigma)
+        from xoctnorm.kernels.compiled_regions import near
+
+        far = ~near(self.core, max(2.0, 1.5 * self.sigma))
         above: Image = (self.smooth - self.centre)[self.field & far]
         return above
 
@@ -99,14 +102,13 @@ class Outlined:
 
     def classed(self, seeds: Bool | None) -> Outlined:
         """Flood the image from the border and the seeds, and find the class."""
-        from skimage.morphology import reconstruction
+        from xoctnorm.kernels.compiled_regions import flood
 
         surface = np.where(self.field, self.smooth, np.nanmax(self.smooth))
-        start = _start(self.field, seeds)
-        reached = reconstruction(np.where(start, surface, surface.max()), surface, method="erosion").astype(np.float32)
+        reached = flood(surface, _start(self.field, seeds))
         if seeds is not None and (seeds & self.field).any():
             marked = self.smooth[seeds & self.field]
-            centre = float(np.median(marked))
+            centre = median(marked)
             width = max(flank(marked, centre), self.remains / 2)
         else:
             centre, width = darkest_mode(reached[self.field], self.remains)
@@ -174,7 +176,7 @@ def contrast(outlined: list[Outlined]) -> tuple[float, NDArray[np.float64]]:
     lies much higher: there what is empty, such as a tear, is the dark class. NaN, where no image has both.
     """
     above = list(in_threads(lambda one: one.tissue_above, outlined))
-    heights = np.array([np.median(values) if values.size >= FEWEST_PIXELS else np.nan for values in above])
+    heights = np.array([median(values) if values.size >= FEWEST_PIXELS else np.nan for values in above])
     heights[heights <= 0] = np.nan
     shares = np.ones(len(outlined))
     if np.isnan(heights).all():
@@ -198,16 +200,14 @@ def _rise(given: tuple[Outlined, Bool | None]) -> Image:
     rise = np.zeros(above.shape, np.float32)
     size = 0
     for _ in range(_FLOODS):
-        parts, _ = scipy.ndimage.label(one.field & (above - rise <= WIDTH * width))
-        begun = np.unique(parts[start])
-        core = np.isin(parts, begun[begun > 0])
+        core = connected(one.field & (above - rise <= WIDTH * width), start)
         if core.sum() <= 1.002 * size:
             break
         size = core.sum()
         rise = _coarse_average(above, core)
         rest = (above - rise)[core]
-        width = min(width, flank(rest, float(np.median(rest))))
-    return rise - np.median(rise)
+        width = min(width, flank(rest, median(rest)))
+    return rise - np.float32(median(rise))
 
 
 def _coarse_average(values: Image, where: Bool) -> Image:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import scipy
 
-from xoctnorm.kernels.levels import Bool, Image, Scale, average
+from xoctnorm.kernels.levels import Bool, Image, Scale, average, connected
+from xoctnorm.kernels.morphology import eroded
+from xoctnorm.kernels.order_statistics import median
 from xoctnorm.kernels.outlines import FEWEST_PIXELS, WIDTH, Outlined
 
 _BLUR = 0.15  # spread by pixels that hold both classes, in contrasts
@@ -15,7 +16,6 @@ _MOST_EVIDENCE = 20.0
 # the more so the less a pixel tells by itself.
 _LEAN, _FAVOUR = 0.03, 0.4
 _SWEEPS = 10
-_NEIGHBOURS = np.array([[0.7, 1, 0.7], [1, 0, 1], [0.7, 1, 0.7]], np.float32)
 
 
 def region(one: Outlined, centre: float, step: float, extra: Bool | None = None) -> Bool:
@@ -32,17 +32,15 @@ def region(one: Outlined, centre: float, step: float, extra: Bool | None = None)
     level = local_level(one, core & (one.smooth >= centre - step / 2))
     evidence = weigh(one.level, level, step, max(one.noise, width * 3.5 * one.sigma), one.scale)
     mask = settle(np.where(one.field, evidence, 0), one.field)
-    parts, _ = scipy.ndimage.label(mask)
-    sure = np.unique(parts[core & mask])
-    mask = np.isin(parts, sure[sure > 0])
+    mask = connected(mask, core)
     return mask if extra is None else mask | (extra & one.field)
 
 
 def local_level(one: Outlined, core: Bool) -> Image:
     """Level of agarose at every pixel, from the core around it."""
-    inner = scipy.ndimage.binary_erosion(core, iterations=2, border_value=1)
+    inner = eroded(core, 2)
     used = inner if inner.sum() >= FEWEST_PIXELS else core
-    return average(np.where(used, one.smooth, 0), used, one.reach, float(np.median(one.smooth[used])))
+    return average(np.where(used, one.smooth, 0), used, one.reach, median(one.smooth[used]))
 
 
 def weigh(level: Image, agarose: Image | float, step: float, noise: float, scale: Scale) -> Image:
@@ -63,8 +61,12 @@ def weigh(level: Image, agarose: Image | float, step: float, noise: float, scale
 
 def settle(evidence: Image, field: Bool) -> Bool:
     """Agarose by evidence and by neighbours that agree."""
-    belief = np.tanh(evidence / 2)
+    from xoctnorm.kernels.compiled_regions import weigh_neighbours
+
+    belief, outside = np.tanh(evidence / 2), ~field
+    weighed = np.empty_like(belief)
     for _ in range(_SWEEPS):
-        around = scipy.ndimage.convolve(np.where(field, belief, 0), _NEIGHBOURS, mode="nearest")
-        belief = np.tanh((evidence + around) / 2)
+        belief[outside] = 0
+        weigh_neighbours(belief, evidence, weighed)
+        np.tanh(weighed, out=belief)
     return field & (belief < 0)

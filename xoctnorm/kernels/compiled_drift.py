@@ -1,0 +1,80 @@
+"""Compiled sums behind the normal equations of the drift model; see `compiled` for how and when they are compiled."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xoctnorm.kernels.compiled import compiled
+
+Series = NDArray[np.float64]
+Index = NDArray[np.int32]
+
+
+@compiled
+def invert_blocks(own: Series, known: NDArray[np.bool_], common: Series, weight: Series) -> float:
+    """Inverse covariances of planes into `weight`, and the log determinant of all together.
+
+    `own` is the covariance of the observations of every plane, the identity where they are not known, and `common` the
+    variance that all of a plane share.
+    """
+    n_planes, n = known.shape
+    lower, inverse = np.zeros((n, n)), np.zeros((n, n))
+    log_det = 0.0
+    for z in range(n_planes):
+        for i in range(n):
+            for j in range(i + 1):
+                value = own[z, i, j] + (common[z] if known[z, i] and known[z, j] else 0.0)
+                for k in range(j):
+                    value -= lower[i, k] * lower[j, k]
+                lower[i, j] = np.sqrt(value) if i == j else value / lower[j, j]
+            if known[z, i]:
+                log_det += 2 * np.log(lower[i, i])
+        for j in range(n):
+            for i in range(j, n):
+                value = 1.0 if i == j else 0.0
+                for k in range(j, i):
+                    value -= lower[i, k] * inverse[k, j]
+                inverse[i, j] = value / lower[i, i]
+        for i in range(n):
+            for j in range(i + 1):
+                value = 0.0
+                if known[z, i] and known[z, j]:
+                    for k in range(i, n):
+                        value += inverse[k, i] * inverse[k, j]
+                weight[z, i, j] = weight[z, j, i] = value
+    return log_det
+
+
+@compiled
+def add_blocks(
+    starts: Index, columns: Index, values: Series, weight: Series, target: Series, normal: Series, right: Series
+) -> None:
+    """Add weighed observations to normal equations: `design.T @ W @ design`, and `design.T @ W @ target`.
+
+    The rows of `design` are sparse, from `starts[row]` on; `W` has a block for each plane.
+    """
+    n_planes, n, _ = weight.shape
+    for z in range(n_planes):
+        for i in range(n):
+            for j in range(n):
+                factor = weight[z, i, j]
+                if factor == 0:
+                    continue
+                for a in range(starts[z * n + i], starts[z * n + i + 1]):
+                    first = factor * values[a]
+                    right[columns[a]] += first * target[z, j]
+                    for b in range(starts[z * n + j], starts[z * n + j + 1]):
+                        normal[columns[a], columns[b]] += first * values[b]
+
+
+@compiled
+def add_rows(starts: Index, columns: Index, values: Series, weight: Series, normal: Series) -> None:
+    """Add the squares of sparse rows, each times its weight, to normal equations."""
+    for row in range(weight.size):
+        square = weight[row] ** 2
+        if square == 0:
+            continue
+        for a in range(starts[row], starts[row + 1]):
+            for b in range(starts[row], starts[row + 1]):
+                normal[columns[a], columns[b]] += square * values[a] * values[b]
