@@ -20,7 +20,8 @@ from xoctnorm.kernels.digest import Digest
 from xoctnorm.matching import MATCHES, correction_problems, mismatches
 from xoctnorm.metadata import ATTACHED
 from xoctnorm.pending import await_digest
-from xoctnorm.volume import Planes, Transfer, volume_dims
+from xoctnorm.transfers import Transfer
+from xoctnorm.volume import Planes, volume_dims
 
 
 @dataclass(frozen=True)

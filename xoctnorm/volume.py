@@ -2,45 +2,34 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import islice
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Protocol, Self, TypeVar
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 from xoctnorm.agarose import AgaroseMask
+from xoctnorm.blocks import Place, loaded, places
+from xoctnorm.cluster import client_of, looked_at_by_workers
 from xoctnorm.depths import depth_of_planes, position_of_planes
 from xoctnorm.kernels.background import between
 from xoctnorm.kernels.order_statistics import Ends
-from xoctnorm.kernels.strips import single, strips
 from xoctnorm.sections import Sections, plane_dims
 from xoctnorm.statistics import Survey
 from xoctnorm.threads import in_threads
+from xoctnorm.transfers import Axes, Job, Look, Plane, Transfer, correct_block, through
 
-Plane = NDArray[np.float32]
 Result = TypeVar("Result")
 
-_BLOCK_BYTES = 64 * 2**20  # chunks are read together up to here
-_LARGEST_CHUNK_BYTES = 256 * 2**20  # a larger one is read in slices along z
 
+class OfPlanes(Protocol):
+    """Something that has an array for every plane, as the agarose mask."""
 
-@dataclass(frozen=True)
-class Transfer:
-    """What one correction does to a plane: a function of the plane and of the plane's parameters.
-
-    The function may write into the plane that it is given. The parameters are small Variables with dims that number
-    planes, y and x, to which they are broadcast, and dims of their own, which come whole. The function gets of each
-    what belongs to the plane, or to the part of a plane, that it is given: a number, or an array with the rest of the
-    dims in the order y, x, its own.
-    """
-
-    function: Callable[..., Plane]
-    parameters: tuple[xr.Variable, ...] = ()
+    def of_plane(self, number: int) -> NDArray[np.generic]:
+        """What belongs to a plane."""
 
 
 @dataclass(frozen=True)
@@ -76,59 +65,53 @@ class Planes:
 
     def raw_blocks(self) -> Iterator[NDArray[np.generic]]:
         """Some planes `(z, y, x)` at a time as they came, in plane order. One pass is one read of the volume."""
-        for _, block in self._blocks():
-            yield block
-            del block  # before the next is read
-
-    def planes(self) -> Iterator[Plane]:
-        """Planes in plane order, in float32, after all transfers. One pass is one read of the volume."""
-        axes = self._axes()
-        for _, plane, parameters in self._jobs(None):
-            corrected = np.empty(plane.shape, np.float32)
-            _through(self.transfers, plane, parameters, axes, corrected)
-            yield corrected
+        for place in places(self.data):
+            yield loaded(self.data[place])
 
     def each_plane(
-        self, function: Callable[[int, Plane], Result], only: NDArray[np.bool_] | None = None
+        self, function: Callable[..., Result], *beside: OfPlanes, only: NDArray[np.bool_] | None = None
     ) -> Iterator[Result]:
-        """Results of `function(number, plane)` in plane order, of all planes or of some, side by side in threads.
+        """Results of `function(number, plane, *beside)` in plane order, of all planes or of some, side by side.
 
-        Planes are in float32, after all transfers. The function may neither write into one, which may be the user's,
-        nor keep it, since it is overwritten when the function returns. One pass is one read of the volume.
+        Planes are in float32, after all transfers; of what is `beside` the function gets what belongs to the plane. It
+        may neither write into a plane nor keep it. Where a cluster computes, its workers call the function. One pass is
+        one read of the volume.
         """
-        axes, own = self._axes(), threading.local()
+        look = Look(function, self.transfers, self._axes())
+        cluster = client_of(self.data)
+        if cluster is not None:
+            jobs = {place: self._jobs(place, beside, only) for place in places(self.data)}
+            return looked_at_by_workers(cluster, look, self.data, jobs)
+        return in_threads(look.at, self._jobs_with_planes(beside, only))
 
-        def of_plane(job: tuple[int, NDArray[np.generic], list[Any]]) -> Result:
-            number, plane, parameters = job
-            if not self.transfers:
-                return function(number, single(plane))
-            if not hasattr(own, "plane"):
-                own.plane = np.empty(plane.shape, np.float32)
-            _through(self.transfers, plane, parameters, axes, own.plane)
-            return function(number, own.plane)
-
-        return in_threads(of_plane, self._jobs(only))
-
-    def _jobs(self, only: NDArray[np.bool_] | None) -> Iterator[tuple[int, NDArray[np.generic], list[Any]]]:
-        """Number, values and parameters of every plane."""
+    def _jobs_with_planes(
+        self, beside: Sequence[OfPlanes] = (), only: NDArray[np.bool_] | None = None
+    ) -> Iterator[tuple[Job, NDArray[np.generic]]]:
         wanted = None if only is None else only.reshape(self.data.shape[:-2])
-        numbers = np.arange(np.prod(self.data.shape[:-2])).reshape(self.data.shape[:-2])
-        for key, block in self._blocks(wanted):
-            parameters = [values[key] for values in self._laid_out()]
-            for at, number in enumerate(numbers[key].tolist()):
-                if only is None or only[number]:
-                    yield number, block[at], [p[at] for p in parameters]
+        for place in places(self.data, wanted):
+            block = loaded(self.data[place])
+            yield from ((job, block[job.at]) for job in self._jobs(place, beside, only))
             del block  # before the next is read
+
+    def _jobs(
+        self, place: Place, beside: Sequence[OfPlanes] = (), only: NDArray[np.bool_] | None = None
+    ) -> Iterator[Job]:
+        """What there is to do with the planes of a run."""
+        numbers = np.arange(np.prod(self.data.shape[:-2])).reshape(self.data.shape[:-2])
+        parameters = [values[place] for values in self._laid_out()]
+        for at, number in enumerate(numbers[place].tolist()):
+            if only is None or only[number]:
+                yield Job(at, number, [p[at] for p in parameters], [one.of_plane(number) for one in beside])
 
     def correct(
         self, dtype: np.dtype[np.generic], see: Callable[[NDArray[np.generic]], None] | None = None
     ) -> xr.Variable:
         """All planes after all transfers, lazily where the volume is chunked; otherwise `see` sees each as it came."""
-        correct_block = partial(_correct_block, transfers=self.transfers, axes=self._axes(), dtype=dtype)
+        correct = partial(correct_block, transfers=self.transfers, axes=self._axes(), dtype=dtype)
         if self.data.chunks is not None:
             parameters = [p for t in self.transfers for p in t.parameters]
             result: xr.Variable = xr.apply_ufunc(
-                correct_block,
+                correct,
                 self.data,
                 *parameters,
                 input_core_dims=[[], *(self._own_dims(p) for p in parameters)],
@@ -140,12 +123,12 @@ class Planes:
         planes = out.reshape(-1, *out.shape[-2:])
         axes = self._axes()
 
-        def of_plane(job: tuple[int, NDArray[np.generic], list[Any]]) -> NDArray[np.generic]:
-            number, plane, parameters = job
-            _through(self.transfers, plane, parameters, axes, planes[number])
+        def of_plane(job_and_plane: tuple[Job, NDArray[np.generic]]) -> NDArray[np.generic]:
+            job, plane = job_and_plane
+            through(self.transfers, plane, job.parameters, axes, planes[job.number])
             return plane
 
-        for plane in in_threads(of_plane, self._jobs(None)):
+        for plane in in_threads(of_plane, self._jobs_with_planes()):
             if see is not None:
                 see(plane)
         return xr.Variable(self.data.dims, out)
@@ -165,62 +148,33 @@ class Planes:
                 sizes = {**lead, **across, **{dim: parameter.sizes[dim] for dim in own}}
                 yield np.asarray(parameter.set_dims(sizes).transpose(*dims, *own).data)
 
-    def _axes(self) -> list[_Axes]:
+    def _axes(self) -> list[Axes]:
         """Axes of the parameters of all transfers."""
         parameters = (p for transfer in self.transfers for p in transfer.parameters)
         return [
-            _Axes(tuple(slice(None) if dim in p.dims else 0 for dim in self.data.dims[-2:]), len(self._own_dims(p)))
+            Axes(tuple(slice(None) if dim in p.dims else 0 for dim in self.data.dims[-2:]), len(self._own_dims(p)))
             for p in parameters
         ]
 
-    def _blocks(self, wanted: NDArray[np.bool_] | None = None) -> Iterator[tuple[tuple[Any, ...], NDArray[np.generic]]]:
-        """Runs of whole planes as NumPy arrays `(z, y, x)`, with the place of each run in `data`.
-
-        Of a run only what lies from its first to its last wanted plane is read.
-        """
-        for outer in np.ndindex(self.data.shape[:-3]):
-            for start, stop in self._runs():
-                if wanted is not None:
-                    places = start + np.flatnonzero(wanted[(*outer, slice(start, stop))])
-                    if not places.size:
-                        continue
-                    start, stop = int(places[0]), int(places[-1]) + 1
-                key = (*outer, slice(start, stop))
-                yield key, _loaded(self.data[key])
-
-    def _runs(self) -> Iterator[tuple[int, int]]:
-        """Runs along z: whole chunks together as long as they are small, large ones in slices."""
-        n_z = self.data.shape[-3]
-        plane_bytes = max(1, self.data.dtype.itemsize * int(np.prod(self.data.shape[-2:])))
-        chunks = self.data.chunks[-3] if self.data.chunks is not None else (n_z,)
-        edges = np.cumsum((0, *chunks))
-        start = 0
-        for stop, after in zip(edges[1:], [*edges[2:], None], strict=True):
-            if after is not None and (after - start) * plane_bytes <= _BLOCK_BYTES:
-                continue
-            whole = (stop - start) * plane_bytes <= _LARGEST_CHUNK_BYTES
-            length = stop - start if whole else max(1, _BLOCK_BYTES // plane_bytes)
-            for first in range(start, stop, length):
-                yield first, min(first + length, int(stop))
-            start = int(stop)
-
-
-def _loaded(part: xr.Variable) -> NDArray[np.generic]:
-    """Part of a volume in memory: chunk after chunk into one array where threads compute, so that it is there once."""
-    if part.chunks is None:
-        return np.asarray(part.data)
-    import dask.array
-    from dask.base import get_scheduler
-
-    if get_scheduler(collections=[part.data]) not in (dask.threaded.get, dask.get):
-        values: NDArray[np.generic] = part.to_numpy()
-        return values
-    values = np.empty(part.shape, part.dtype)
-    dask.array.store(part.data, values, lock=False)
-    return values
-
 
 PlanesT = TypeVar("PlanesT", bound=Planes)
+
+
+class PlaneMasks:
+    """Masks that users gave: `(y, x)`, or one for every plane, which are read block after block as they are asked for.
+
+    Planes are asked for in their order.
+    """
+
+    def __init__(self, variable: xr.Variable) -> None:
+        self._one = variable.to_numpy().astype(bool, copy=False) if variable.ndim == 2 else None
+        self._planes = enumerate(Planes(variable).raw_planes() if variable.ndim > 2 else ())
+
+    def of_plane(self, number: int) -> NDArray[np.bool_]:
+        """Mask of a plane."""
+        if self._one is not None:
+            return self._one
+        return next(mask.astype(bool, copy=False) for at, mask in self._planes if at == number)
 
 
 @dataclass
@@ -314,7 +268,7 @@ class Volume(Planes):
         laid_out = [p.reshape(-1, *p.shape[self.data.ndim - 2 :]) for p in self._laid_out()]
         for number, values in enumerate(of_planes):
             some = np.empty((1, values.size), np.float32)
-            _through(self.transfers, values[None], [p[number] for p in laid_out], axes, some)
+            through(self.transfers, values[None], [p[number] for p in laid_out], axes, some)
             yield some[0]
 
     @property
@@ -338,54 +292,3 @@ def extra_dims(da: xr.DataArray, section: str) -> tuple[str, ...]:
     """Dims of independent volumes, by name."""
     known = {*plane_dims(da, section), "y", "x"}
     return tuple(sorted(str(dim) for dim in da.dims if dim not in known))
-
-
-class _Axes(NamedTuple):
-    """What one plane takes of a parameter: along y and x all, or the one value where it lacks them; its own dims."""
-
-    across: tuple[slice | int, ...]
-    n_own: int
-
-    def of_strip(self, values: NDArray[np.generic], rows: slice) -> Any:
-        """What a strip of a plane takes of the values of its plane."""
-        along_y, along_x = self.across
-        return values[rows if isinstance(along_y, slice) else along_y, along_x]
-
-    def laid_out(self, values: NDArray[np.generic], block: tuple[int, ...]) -> NDArray[np.generic]:
-        """Values with all axes of a block, and their own, as a view."""
-        across = [n if isinstance(at, slice) else 1 for n, at in zip(block[-2:], self.across, strict=True)]
-        return np.broadcast_to(values, (*block[:-2], *across, *values.shape[values.ndim - self.n_own :]))
-
-
-def _correct_block(
-    block: NDArray[np.generic],
-    *parameters: NDArray[np.generic],
-    transfers: tuple[Transfer, ...],
-    axes: Sequence[_Axes],
-    dtype: np.dtype[np.generic],
-) -> NDArray[np.generic]:
-    """Correct planes, or parts of planes."""
-    laid_out = [one.laid_out(values, block.shape) for one, values in zip(axes, parameters, strict=True)]
-    out = np.empty(block.shape, dtype)
-    for plane in np.ndindex(block.shape[:-2]):
-        _through(transfers, block[plane], [p[plane] for p in laid_out], axes, out[plane])
-    return out
-
-
-def _through(
-    transfers: tuple[Transfer, ...],
-    plane: NDArray[np.generic],
-    parameters: Sequence[NDArray[np.generic]],
-    axes: Sequence[_Axes],
-    out: NDArray[np.generic],
-) -> None:
-    """Correct a plane into `out`, strip by strip: all transfers of one happen while it is in the cache."""
-    for rows in strips(plane.shape):
-        strip = out[rows] if out.dtype == np.float32 else np.empty(out[rows].shape, np.float32)
-        strip[...] = plane[rows]
-        corrected, rest = strip, iter(zip(parameters, axes, strict=True))
-        for transfer in transfers:
-            of_strip = [one.of_strip(values, rows) for values, one in islice(rest, len(transfer.parameters))]
-            corrected = transfer.function(corrected, *of_strip)
-        if corrected is not strip or out.dtype != np.float32:
-            out[rows] = corrected

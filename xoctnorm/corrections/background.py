@@ -13,7 +13,8 @@ from xoctnorm.corrections.base import Correction
 from xoctnorm.errors import listed, raise_problems
 from xoctnorm.kernels.background import remove_background
 from xoctnorm.kernels.order_statistics import plane_thresholds
-from xoctnorm.volume import PlanesT, Transfer, Volume
+from xoctnorm.transfers import Transfer
+from xoctnorm.volume import PlanesT, Volume
 
 
 @dataclass(frozen=True)
@@ -43,13 +44,13 @@ class Background(Correction):
     def fit(self, volume: Volume) -> tuple[xr.Dataset, list[str]]:
         """Find floor and cap of every plane; one read."""
         assert volume.agarose is not None
-        agarose = volume.agarose
         floors, caps = np.array(
             list(
                 volume.each_plane(
-                    lambda number, plane: plane_thresholds(
-                        plane, agarose.of_plane(number), self.percentile_max, FEWEST_AGAROSE_PIXELS
-                    )
+                    lambda _, plane, agarose: plane_thresholds(
+                        plane, agarose, self.percentile_max, FEWEST_AGAROSE_PIXELS
+                    ),
+                    volume.agarose,
                 )
             ),
             dtype=np.float32,

@@ -17,7 +17,8 @@ from xoctnorm.kernels.coarse import coarse_factor, coarse_mask, coarse_plane
 from xoctnorm.kernels.drift_model import Planes as Layout
 from xoctnorm.kernels.order_statistics import Ends, ends_without_zeros
 from xoctnorm.kernels.seams import LineSums, line_sums
-from xoctnorm.volume import Plane, Volume
+from xoctnorm.transfers import Plane
+from xoctnorm.volume import PlaneMasks, Volume
 
 
 @dataclass(frozen=True)
@@ -110,10 +111,11 @@ def observe(
     # Blended planes tell nothing of the sections, which tell what blended planes should be like.
     with_blends = ClassSummer(classes, np.searchsorted(kept, index)[seen]) if (seen & ~used).any() else None
     wanted, ends = volume.ends, []
+    percentile = None if wanted is None else wanted.percentile
 
     def looked_at(_: int, plane: Plane) -> tuple[Plane, Ends | None]:
         coarse = coarse_plane(plane, factor)
-        return coarse, None if wanted is None else ends_without_zeros(plane, wanted.percentile)
+        return coarse, None if percentile is None else ends_without_zeros(plane, percentile)
 
     for (coarse, of_plane), see, use in zip(volume.each_plane(looked_at), seen, used, strict=True):
         ends.append(of_plane)
@@ -178,11 +180,13 @@ def _read_views(volume: Volume, used: NDArray[np.bool_], row: NDArray[np.int64])
     total, count, at = 0.0, 0, 0
     number = np.arange(len(row)) - np.searchsorted(row, row)
 
-    def looked_at(number: int, plane: Plane) -> tuple[Plane, float, float, int]:
+    def looked_at(_: int, plane: Plane, *noise: NDArray[np.bool_]) -> tuple[Plane, float, float, int]:
         coarse = coarse_plane(plane, factor)
-        return coarse, view_cap(coarse), *_sum_of_noise(volume, number, plane)
+        return coarse, view_cap(coarse), *_sum_of_noise(plane, *noise)
 
-    for (coarse, cap, of_plane, n_voxels), use in zip(volume.each_plane(looked_at), used, strict=True):
+    marked = [] if volume.noise is None else [PlaneMasks(volume.noise)]
+    found = volume.each_plane(looked_at, *marked)
+    for (coarse, cap, of_plane, n_voxels), use in zip(found, used, strict=True):
         total, count = total + of_plane, count + n_voxels
         if use:
             views.add(coarse, int(row[at]), int(number[at]), cap)
@@ -192,12 +196,10 @@ def _read_views(volume: Volume, used: NDArray[np.bool_], row: NDArray[np.int64])
     return views, total / count if count else np.nan
 
 
-def _sum_of_noise(volume: Volume, number: int, plane: Plane) -> tuple[float, int]:
+def _sum_of_noise(plane: Plane, marked: NDArray[np.bool_] | None = None) -> tuple[float, int]:
     """Sum over the voxels of a plane that the user marked as without signal, and their number."""
-    if volume.noise is None:
+    if marked is None:
         return 0.0, 0
-    lead = volume.noise.shape[:-2]
-    mask = volume.noise[np.unravel_index(number, lead)] if lead else volume.noise
-    values = plane[mask.to_numpy().astype(bool)]
+    values = plane[marked]
     values = values[np.isfinite(values)]
     return float(values.sum(dtype=np.float64)), values.size

@@ -14,7 +14,8 @@ from xoctnorm.corrections.base import Correction
 from xoctnorm.corrections.tables import by_row
 from xoctnorm.errors import listed
 from xoctnorm.kernels.histograms import Mapping, bin_centers, bin_edges, histogram, matching_table
-from xoctnorm.volume import Plane, PlanesT, Transfer, Volume
+from xoctnorm.transfers import Plane, Transfer
+from xoctnorm.volume import PlanesT, Volume
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from xoctnorm.errors import listed, raise_problems
 from xoctnorm.kernels.coarse import coarse_factor
 from xoctnorm.kernels.intensity import SCALES, linearize, scale_of_slope, spread_slope
 from xoctnorm.kernels.morphology import eroded
-from xoctnorm.volume import Plane, PlanesT, Transfer, Volume
+from xoctnorm.transfers import Plane, Transfer
+from xoctnorm.volume import PlanesT, Volume
 
 AUTO = "auto"
 _SAMPLE = 24  # planes that are looked at where units do not tell the scale

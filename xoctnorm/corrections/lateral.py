@@ -19,7 +19,8 @@ from xoctnorm.kernels.lateral import (
     smooth_gain,
 )
 from xoctnorm.kernels.seams import find_seam, pieces_of, piecewise_gain
-from xoctnorm.volume import PlanesT, Transfer
+from xoctnorm.transfers import Transfer
+from xoctnorm.volume import PlanesT
 
 FLAG = "profile_varies_laterally"
 _VARIES = 0.05

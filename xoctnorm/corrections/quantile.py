@@ -25,7 +25,8 @@ from xoctnorm.kernels.quantiles import (
     quantiles,
     supported,
 )
-from xoctnorm.volume import Plane, PlanesT, Transfer, Volume
+from xoctnorm.transfers import Plane, Transfer
+from xoctnorm.volume import PlanesT, Volume
 
 _WORTH_SAYING = 0.02  # of brightness: a difference between sections that is left alone
 _SAID = {  # by whether gains count, and shapes
@@ -76,10 +77,12 @@ class QuantileMatch(Correction):
         source, target = np.full((2, len(sections), LEVELS.size), np.nan)
         if len(sections) > 1:
             of_planes = np.array(
-                [
-                    quantiles(tissue(plane, number, volume), FEWEST_SECTION_VOXELS)
-                    for number, plane in enumerate(volume.planes())
-                ]
+                list(
+                    volume.each_plane(
+                        lambda _, plane, *agarose: quantiles(tissue(plane, *agarose), FEWEST_SECTION_VOXELS),
+                        *([] if volume.agarose is None else [volume.agarose]),
+                    )
+                )
             )
             depth = volume.depths
             odd = odd_planes(of_planes, sections.index, depth)
@@ -134,11 +137,11 @@ def _left_alone(source: NDArray[np.float64], target: NDArray[np.float64]) -> lis
     ]
 
 
-def tissue(plane: Plane, number: int, volume: Volume) -> Plane:
+def tissue(plane: Plane, agarose: NDArray[np.bool_] | None = None) -> Plane:
     """Voxels of a plane that are neither empty nor, where that is known, agarose."""
     inside = plane != 0
-    if volume.agarose is not None:
-        inside &= ~volume.agarose.of_plane(number)
+    if agarose is not None:
+        inside &= ~agarose
     chosen: Plane = plane[inside]
     return chosen
 

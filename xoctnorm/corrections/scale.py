@@ -17,7 +17,8 @@ from xoctnorm.kernels.background import multiply
 from xoctnorm.kernels.order_statistics import POSITIVE, Bracket, Counted, bracket_of, counted, percentile_of_all
 from xoctnorm.kernels.smoothing import factors_to_median, smooth_where_present
 from xoctnorm.statistics import by_section
-from xoctnorm.volume import Plane, PlanesT, Transfer, Volume
+from xoctnorm.transfers import Plane, Transfer
+from xoctnorm.volume import PlanesT, Volume
 
 
 @dataclass(frozen=True)

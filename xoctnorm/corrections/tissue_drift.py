@@ -13,7 +13,8 @@ from xoctnorm.checks import integer_problems, number_problems
 from xoctnorm.corrections.base import Correction
 from xoctnorm.errors import listed, raise_problems
 from xoctnorm.kernels.background import subtract_and_multiply
-from xoctnorm.volume import PlanesT, Transfer, Volume
+from xoctnorm.transfers import Transfer
+from xoctnorm.volume import PlanesT, Volume
 
 if TYPE_CHECKING:
     from xoctnorm.corrections.drift_reads import Observed

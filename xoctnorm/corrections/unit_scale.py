@@ -14,7 +14,8 @@ from xoctnorm.corrections.base import Correction
 from xoctnorm.errors import listed, raise_problems
 from xoctnorm.kernels.background import subtract_and_divide
 from xoctnorm.kernels.order_statistics import median_where, percentile_without_zeros
-from xoctnorm.volume import Plane, PlanesT, Transfer, Volume
+from xoctnorm.transfers import Plane, Transfer
+from xoctnorm.volume import PlanesT, Volume
 
 FLOORS = ("noise", "agarose")
 _OUTLYING = 2.0  # a plane so much brighter than the others of its depth does not say what becomes 1
@@ -86,15 +87,14 @@ class UnitScale(Correction):
     def _ends(self, volume: Volume) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Level of agarose, where that becomes 0, and brightest values of every plane; one read."""
         assert volume.agarose is not None
-        agarose = volume.agarose
 
-        def ends(number: int, plane: Plane) -> tuple[np.float32, np.float32]:
+        def ends(_: int, plane: Plane, agarose: NDArray[np.bool_]) -> tuple[np.float32, np.float32]:
             level = np.float32(np.nan)
             if self.floor == "agarose":
-                level = median_where(plane, agarose.of_plane(number), FEWEST_AGAROSE_PIXELS)
+                level = median_where(plane, agarose, FEWEST_AGAROSE_PIXELS)
             return level, percentile_without_zeros(plane, self.percentile_max)
 
-        levels, caps = np.array(list(volume.each_plane(ends)), np.float32).T
+        levels, caps = np.array(list(volume.each_plane(ends, volume.agarose)), np.float32).T
         return levels, caps
 
     def apply(self, planes: PlanesT, fitted: xr.Dataset) -> PlanesT:

@@ -14,7 +14,8 @@ from xoctnorm.corrections.base import Correction
 from xoctnorm.errors import listed
 from xoctnorm.kernels.background import Plane, multiply
 from xoctnorm.kernels.smoothing import profile_gains
-from xoctnorm.volume import Planes, PlanesT, Transfer, Volume
+from xoctnorm.transfers import Transfer
+from xoctnorm.volume import PlaneMasks, PlanesT, Volume
 
 
 @dataclass(frozen=True)
@@ -75,14 +76,12 @@ class ZProfile(Correction):
 def _means(volume: Volume, min_voxels: int) -> list[float]:
     """Mean of every plane over its tissue: the mask that the user gave, else what is neither agarose nor empty."""
     if volume.tissue is not None:
-        masks = Planes(volume.tissue).raw_planes()
-        return [
-            tissue_mean(plane, mask.astype(bool, copy=False), min_voxels)
-            for plane, mask in zip(volume.planes(), masks, strict=True)
-        ]
+        tissue = PlaneMasks(volume.tissue)
+        return list(volume.each_plane(lambda _, plane, mask: tissue_mean(plane, mask, min_voxels), tissue))
     assert volume.agarose is not None
-    agarose = volume.agarose
-    means = volume.each_plane(lambda number, plane: tissue_mean(plane, ~agarose.of_plane(number), min_voxels, empty=0))
+    means = volume.each_plane(
+        lambda _, plane, agarose: tissue_mean(plane, ~agarose, min_voxels, empty=0), volume.agarose
+    )
     return list(means)
 
 

@@ -1,0 +1,62 @@
+"""Runs of whole planes of an array, as large as is good to read at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+Place = tuple[Any, ...]
+
+_BLOCK_BYTES = 64 * 2**20  # chunks are read together up to here
+_LARGEST_CHUNK_BYTES = 256 * 2**20  # a larger one is read in slices along z
+
+
+def runs(data: xr.Variable) -> Iterator[tuple[int, int]]:
+    """First and last plane, exclusive, of runs along z: whole chunks together while small, large ones in slices."""
+    n_z = data.shape[-3]
+    plane_bytes = max(1, data.dtype.itemsize * int(np.prod(data.shape[-2:])))
+    chunks = data.chunks[-3] if data.chunks is not None else (n_z,)
+    edges = np.cumsum((0, *chunks))
+    start = 0
+    for stop, after in zip(edges[1:], [*edges[2:], None], strict=True):
+        if after is not None and (after - start) * plane_bytes <= _BLOCK_BYTES:
+            continue
+        whole = (stop - start) * plane_bytes <= _LARGEST_CHUNK_BYTES
+        length = stop - start if whole else max(1, _BLOCK_BYTES // plane_bytes)
+        for first in range(start, stop, length):
+            yield first, min(first + length, int(stop))
+        start = int(stop)
+
+
+def places(data: xr.Variable, wanted: NDArray[np.bool_] | None = None) -> Iterator[Place]:
+    """Where the runs are in a Variable whose last two dims are y and x, in plane order.
+
+    Of a run only what lies from its first to its last wanted plane counts.
+    """
+    for outer in np.ndindex(data.shape[:-3]):
+        for start, stop in runs(data):
+            if wanted is not None:
+                found = start + np.flatnonzero(wanted[(*outer, slice(start, stop))])
+                if not found.size:
+                    continue
+                start, stop = int(found[0]), int(found[-1]) + 1
+            yield (*outer, slice(start, stop))
+
+
+def loaded(part: xr.Variable) -> NDArray[np.generic]:
+    """Part of a volume in memory: chunk after chunk into one array where threads compute, so that it is there once."""
+    if part.chunks is None:
+        return np.asarray(part.data)
+    import dask.array
+    from dask.base import get_scheduler
+
+    if get_scheduler(collections=[part.data]) not in (dask.threaded.get, dask.get):
+        values: NDArray[np.generic] = part.to_numpy()
+        return values
+    values = np.empty(part.shape, part.dtype)
+    dask.array.store(part.data, values, lock=False)
+    return values

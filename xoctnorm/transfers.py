@@ -1,0 +1,133 @@
+"""What corrections do to planes: all of them to one strip of rows while it is in the cache."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from xoctnorm.kernels.strips import single, strips
+
+Plane = NDArray[np.float32]
+
+_own = threading.local()  # of every thread: the plane that it works on
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What one correction does to a plane: a function of the plane and of the plane's parameters.
+
+    The function may write into the plane that it is given. The parameters are small Variables with dims that number
+    planes, y and x, to which they are broadcast, and dims of their own, which come whole. The function gets of each
+    what belongs to the plane, or to the part of a plane, that it is given: a number, or an array with the rest of the
+    dims in the order y, x, its own.
+    """
+
+    function: Callable[..., Plane]
+    parameters: tuple[xr.Variable, ...] = ()
+
+
+class Axes(NamedTuple):
+    """What one plane takes of a parameter: along y and x all, or the one value where it lacks them; its own dims."""
+
+    across: tuple[slice | int, ...]
+    n_own: int
+
+    def of_strip(self, values: NDArray[np.generic], rows: slice) -> Any:
+        """What a strip of a plane takes of the values of its plane."""
+        along_y, along_x = self.across
+        return values[rows if isinstance(along_y, slice) else along_y, along_x]
+
+    def laid_out(self, values: NDArray[np.generic], block: tuple[int, ...]) -> NDArray[np.generic]:
+        """Values with all axes of a block, and their own, as a view."""
+        across = [n if isinstance(at, slice) else 1 for n, at in zip(block[-2:], self.across, strict=True)]
+        return np.broadcast_to(values, (*block[:-2], *across, *values.shape[values.ndim - self.n_own :]))
+
+
+def correct_block(
+    block: NDArray[np.generic],
+    *parameters: NDArray[np.generic],
+    transfers: tuple[Transfer, ...],
+    axes: Sequence[Axes],
+    dtype: np.dtype[np.generic],
+) -> NDArray[np.generic]:
+    """Correct planes, or parts of planes."""
+    laid_out = [one.laid_out(values, block.shape) for one, values in zip(axes, parameters, strict=True)]
+    out = np.empty(block.shape, dtype)
+    for plane in np.ndindex(block.shape[:-2]):
+        through(transfers, block[plane], [p[plane] for p in laid_out], axes, out[plane])
+    return out
+
+
+def through(
+    transfers: tuple[Transfer, ...],
+    plane: NDArray[np.generic],
+    parameters: Sequence[NDArray[np.generic]],
+    axes: Sequence[Axes],
+    out: NDArray[np.generic],
+) -> None:
+    """Correct a plane into `out`, strip by strip: all transfers of one happen while it is in the cache."""
+    for rows in strips(plane.shape):
+        strip = out[rows] if out.dtype == np.float32 else np.empty(out[rows].shape, np.float32)
+        strip[...] = plane[rows]
+        corrected, rest = strip, iter(zip(parameters, axes, strict=True))
+        for transfer in transfers:
+            of_strip = [one.of_strip(values, rows) for values, one in islice(rest, len(transfer.parameters))]
+            corrected = transfer.function(corrected, *of_strip)
+        if corrected is not strip or out.dtype != np.float32:
+            out[rows] = corrected
+
+
+@dataclass(frozen=True)
+class Look:
+    """A look at planes after all transfers, which threads and workers of a cluster can take.
+
+    Attributes
+    ----------
+    function
+        Called with the number of a plane, the plane in float32, and what else belongs to it. It may neither write into
+        the plane, which may be the user's, nor keep it, since it is overwritten when the function returns.
+    transfers, axes
+        What happens before.
+    """
+
+    function: Callable[..., Any]
+    transfers: tuple[Transfer, ...]
+    axes: Sequence[Axes]
+
+    def at(self, job_and_plane: tuple[Job, NDArray[np.generic]]) -> Any:
+        """What the function finds in a plane, of which the values are given as they came."""
+        job, plane = job_and_plane
+        if not self.transfers:
+            return self.function(job.number, single(plane), *job.beside)
+        if getattr(_own, "shape", None) != plane.shape:
+            _own.plane, _own.shape = np.empty(plane.shape, np.float32), plane.shape
+        through(self.transfers, plane, job.parameters, self.axes, _own.plane)
+        return self.function(job.number, _own.plane, *job.beside)
+
+
+class Job(NamedTuple):
+    """What is to be done with one plane.
+
+    Attributes
+    ----------
+    at
+        Its place in the run of planes that is read at once.
+    number
+        Its number in the volume.
+    parameters
+        What the transfers need to know of it.
+    beside
+        What else belongs to it.
+    """
+
+    at: int
+    number: int
+    parameters: list[Any]
+    beside: list[Any]
