@@ -5,14 +5,19 @@ from __future__ import annotations
 import sys
 import uuid
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
+from copy import deepcopy
+from itertools import cycle
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from xoctnorm.blocks import Place
+from xoctnorm.blocks import runs
+from xoctnorm.kernels.order_statistics import spread
+from xoctnorm.kernels.section_images import SectionImages
+from xoctnorm.statistics import StripSurvey, Survey, put_together, sampled_step, whole_images
 from xoctnorm.transfers import Job, Look
 
 
@@ -27,20 +32,78 @@ def client_of(data: xr.Variable) -> Any | None:
     return owner if isinstance(owner, Client) else None
 
 
-def looked_at_by_workers(
-    client: Any, look: Look, data: xr.Variable, jobs: Mapping[Place, Iterable[Job]]
-) -> Iterator[Any]:
+def looked_at_by_workers(client: Any, look: Look, data: xr.Variable, jobs: Iterable[Iterable[Job]]) -> Iterator[Any]:
     """What is found in planes, in their order, by the workers that load them; `jobs` of every run are given."""
     from dask import delayed
 
-    blocks = _blocks(data, [place[-1] for place in jobs if not any(place[:-1])])
+    blocks = _blocks(data, list(runs(data)))
     look_once, once = _once(look), _Once()
     tasks = []
-    for block, of_run in zip(blocks, jobs.values(), strict=True):
+    for block, of_run in zip(blocks, jobs, strict=True):
         some = [job._replace(beside=[once(values) for values in job.beside]) for job in of_run]
         if some:
             tasks.append(delayed(_looked_at, pure=False)(look_once, block, some))
     return (found for of_run in results(client, tasks) for found in of_run)
+
+
+def surveyed_by_workers(
+    client: Any,
+    data: xr.Variable,
+    start: int,
+    section_index: NDArray[np.int64] | None,
+    outside: NDArray[np.bool_] | None,
+) -> Survey:
+    """Survey of a volume, as by `statistics.survey`: planes are added in their order, strips of rows side by side."""
+    from dask import delayed
+
+    along_z = list(runs(data))
+    stops = np.cumsum(data.chunks[-2]).tolist()  # type: ignore[index]
+    rows = [slice(*ends) for ends in zip([0, *stops[:-1]], stops, strict=True)]
+    strips = _blocks(data, along_z, data.chunks[-2])  # type: ignore[index]
+    of_runs_strips = [strips[at : at + len(rows)] for at in range(0, len(strips), len(rows))]
+    new = delayed(StripSurvey, pure=False)
+    states = [new(some, data.shape[-2:], data.dtype, section_index) for some in rows]
+    step = sampled_step(int(np.prod(data.shape)))
+    outside_once = None if outside is None else _once(outside)
+    first, of_runs = 0, []
+    for blocks, (low, high) in zip(of_runs_strips, cycle(along_z), strict=False):
+        pairs = zip(states, blocks, strict=True)
+        added = [delayed(_added, pure=False)(state, block, first, start) for state, block in pairs]
+        states = [one[0] for one in added]
+        of_runs.append(
+            (
+                [delayed(_samples, pure=False)(block, step, first) for block in blocks],
+                None if section_index is None else delayed(_images)([one[1] for one in added], outside_once),
+            )
+        )
+        first += high - low
+    found = results(client, [*(delayed(of_run) for of_run in of_runs), *states])
+    samples: list[NDArray[np.generic]] = []
+    images = None if section_index is None else SectionImages()
+    for parts, of_run in (next(found) for _ in of_runs):
+        samples += [np.concatenate(of_plane) for of_plane in zip(*parts, strict=True)]
+        if images is not None:
+            images.extend(of_run)
+    return put_together(list(found), samples, images, outside)
+
+
+def _added(
+    state: StripSurvey, strip_of_planes: NDArray[np.generic], first: int, start: int
+) -> tuple[StripSurvey, list[NDArray[np.float32]]]:
+    """The survey with some more planes, and images of the sections that are complete."""
+    state = deepcopy(state)  # a task that is tried again must find it as it was
+    state.add(strip_of_planes, first, start)
+    return state, state.sections.taken()
+
+
+def _images(of_strips: list[list[NDArray[np.float32]]], outside: NDArray[np.bool_] | None) -> SectionImages:
+    images = SectionImages()
+    images.extend(whole_images(of_strips, outside))
+    return images
+
+
+def _samples(strip_of_planes: NDArray[np.generic], step: int, first: int) -> list[NDArray[np.generic]]:
+    return [spread(strip, step, number).copy() for number, strip in enumerate(strip_of_planes, first)]
 
 
 def results(client: Any, tasks: list[Any]) -> Iterator[Any]:
@@ -57,14 +120,14 @@ def _looked_at(look: Look, block: NDArray[np.generic], jobs: list[Job]) -> list[
     return [look.at((job, block[job.at])) for job in jobs]
 
 
-def _blocks(data: xr.Variable, along_z: list[slice]) -> list[Any]:
-    """Runs of planes `(z, y, x)` as delayed arrays, in plane order."""
+def _blocks(data: xr.Variable, along_z: list[tuple[int, int]], along_y: tuple[int, ...] | int = -1) -> list[Any]:
+    """Runs of planes `(z, y, x)`, or strips of them, as delayed arrays, in plane order."""
     from dask import delayed
 
     array: Any = data.data
     n_outer = array.ndim - 3
     chunks = [(1,) * n for n in array.shape[:n_outer]]
-    array = array.rechunk((*chunks, tuple(one.stop - one.start for one in along_z), -1, -1))
+    array = array.rechunk((*chunks, tuple(high - low for low, high in along_z), along_y, -1))
     blocks: list[Any] = array.to_delayed().reshape(-1).tolist()
     return blocks if not n_outer else [delayed(_without_outer)(block) for block in blocks]
 

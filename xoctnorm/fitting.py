@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from xoctnorm import provenance
 from xoctnorm.agarose import AgaroseMask, Mask, labelled_agarose
 from xoctnorm.checks import coverage_problems, mask_problems, volume_problems
+from xoctnorm.cluster import client_of, surveyed_by_workers
 from xoctnorm.corrections import (
     Correction,
     HistogramMatch,
@@ -128,8 +129,12 @@ def first_read(
     decibels: bool = False,
 ) -> Survey:
     """Read volume `number` of those with the same planes once, and refuse what cannot be corrected."""
-    n_planes, n_voxels = int(np.prod(data.shape[:-2])), int(np.prod(data.shape))
-    first = survey(Planes(data).raw_blocks(), n_planes, number * n_voxels, section_index, outside)
+    n_planes, start = int(np.prod(data.shape[:-2])), number * int(np.prod(data.shape))
+    cluster = client_of(data)
+    if cluster is not None:
+        first = surveyed_by_workers(cluster, data, start, section_index, outside)
+    else:
+        first = survey(Planes(data).raw_blocks(), n_planes, start, section_index, outside)
     raise_problems(call.method, first.problems(decibels=decibels))
     return first
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -98,49 +98,64 @@ def survey(
     mean projections of the sections are taken in the same read; they have no data where `outside` is True. Strips of
     rows are looked at side by side in threads, each plane after plane: neither threads nor blocks change a bit.
     """
-    of_strips: list[_StripSurvey] = []
+    of_strips: list[StripSurvey] = []
     samples: list[NDArray[np.generic]] = []
-    images = SectionImages()
+    images = None if section_index is None else SectionImages()
     for block in blocks:
         if not of_strips:
-            shape = block.shape[1:]
-            of_strips = [_StripSurvey(rows, shape, block.dtype, section_index) for rows in strips(shape)]
-            step = max(_SAMPLED_STEP, n_planes * block[0].size // _MOST_SAMPLED)
+            shape, step = block.shape[1:], sampled_step(n_planes * block[0].size)
+            of_strips = [StripSurvey(rows, shape, block.dtype, section_index) for rows in strips(shape)]
         first = len(samples)
-        for _ in in_threads(partial(_StripSurvey.add, block=block, first=first, start=start), of_strips):
+        for _ in in_threads(partial(StripSurvey.add_rows_of, block=block, first=first, start=start), of_strips):
             pass
         samples += [spread(plane, step, number).copy() for number, plane in enumerate(block, first)]
-        _append_images(images, [strip.sections.taken() for strip in of_strips], outside)
+        if images is not None:
+            images.extend(whole_images([strip.sections.taken() for strip in of_strips], outside))
         del block  # before the next is read
+    return put_together(of_strips, samples, images, outside)
+
+
+def sampled_step(n_voxels: int) -> int:
+    """One of how many voxels of a volume is kept as a sample."""
+    return max(_SAMPLED_STEP, n_voxels // _MOST_SAMPLED)
+
+
+def put_together(
+    of_strips: Sequence[StripSurvey],
+    samples: Sequence[NDArray[np.generic]],
+    images: SectionImages | None,
+    outside: NDArray[np.bool_] | None,
+) -> Survey:
+    """The survey of a volume of which all strips were looked at, and images of all sections but the last are known."""
     ranges = np.array([strip.ranges for strip in of_strips])  # (strip, plane, 2)
     low, high = np.fmin.reduce(ranges[..., 0], axis=0), np.fmax.reduce(ranges[..., 1], axis=0)
     overflowing = [plane for plane, ends in enumerate(zip(low, high, strict=True)) if _overflows(*ends)]
     lowest, highest = float(np.fmin.reduce(low)), float(np.fmax.reduce(high))
     digest = sum(strip.digest for strip in of_strips) % MODULUS
     if overflowing:  # such a volume is refused; its means may not exist
-        return Survey(np.full(shape, np.nan), lowest, highest, tuple(overflowing), digest)
+        return Survey(np.empty((0, 0)), lowest, highest, tuple(overflowing), digest)
     mean = np.concatenate([strip.projection.mean() for strip in of_strips])
-    if section_index is not None:
-        _append_images(images, [list(strip.sections.means()) for strip in of_strips], outside)
-    return Survey(mean, lowest, highest, (), digest, tuple(samples), None if section_index is None else images)
+    if images is not None:
+        images.extend(whole_images([list(strip.sections.means()) for strip in of_strips], outside))
+    return Survey(mean, lowest, highest, (), digest, tuple(samples), images)
 
 
-def _append_images(
-    images: SectionImages, of_strips: list[list[NDArray[np.float32]]], outside: NDArray[np.bool_] | None
-) -> None:
-    """Append images of sections, of which every strip of rows has its part."""
+def whole_images(
+    of_strips: Sequence[Sequence[NDArray[np.float32]]], outside: NDArray[np.bool_] | None
+) -> Iterator[NDArray[np.float32]]:
+    """Images of sections, of which every strip of rows has its part."""
     for parts in zip(*of_strips, strict=True):
         image = np.concatenate(parts)
         if outside is not None:
             image[outside] = np.nan
-        images.append(image)
+        yield image
 
 
 def _overflows(least: float, most: float) -> bool:
     return abs(least) > _FLOAT32_MAX or abs(most) > _FLOAT32_MAX
 
 
-class _StripSurvey:
+class StripSurvey:
     """What is found out about some rows of all planes; `ranges` has the least and the largest value of each plane."""
 
     def __init__(
@@ -152,16 +167,19 @@ class _StripSurvey:
         self.ranges: list[tuple[float, float]] = []
         self.digest = 0
 
-    def add(self, block: NDArray[np.generic], first: int, start: int) -> None:
-        """Look at the rows of planes from number `first` on."""
+    def add_rows_of(self, block: NDArray[np.generic], first: int, start: int) -> None:
+        """Look at these rows of planes from number `first` on."""
+        self.add(block[:, self._rows], first, start)
+
+    def add(self, strip_of_planes: NDArray[np.generic], first: int, start: int) -> None:
+        """Look at some planes, of which only these rows are given."""
         n_y, n_x = self._shape
-        for number, plane in enumerate(block, first):
-            strip = plane[self._rows]
-            with np.errstate(invalid="ignore"):  # infinity: such a volume is refused
-                self.ranges.append(self.projection.add(strip))
+        for number, strip in enumerate(strip_of_planes, first):
             self.digest += digest(strip, start + (number * n_y + self._rows.start) * n_x)
-            if self._section_index is not None and not _overflows(*self.ranges[-1]):
-                self.sections.add(strip, int(self._section_index[number]))
+            with np.errstate(invalid="ignore", over="ignore"):  # infinity: such a volume is refused
+                self.ranges.append(self.projection.add(strip))
+                if self._section_index is not None:
+                    self.sections.add(strip, int(self._section_index[number]))
 
 
 def by_section(of_planes: Iterable[Item], index: NDArray[np.int64]) -> Iterator[Iterator[Item]]:

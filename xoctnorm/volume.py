@@ -80,7 +80,7 @@ class Planes:
         look = Look(function, self.transfers, self._axes())
         cluster = client_of(self.data)
         if cluster is not None:
-            jobs = {place: self._jobs(place, beside, only) for place in places(self.data)}
+            jobs = (self._jobs(place, beside, only) for place in places(self.data))
             return looked_at_by_workers(cluster, look, self.data, jobs)
         return in_threads(look.at, self._jobs_with_planes(beside, only))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,15 @@ class SectionImages:
         if factor > 1:
             self._blocks.append(coarse_plane(image, factor))
         self._images.append(image if factor == 1 else _Stepped(image))
+
+    def extend(self, images: Iterable[Image]) -> None:
+        """Add images one after the other: those of another series are taken as they are held there."""
+        if isinstance(images, SectionImages):
+            self._blocks += images._blocks
+            self._images += images._images
+            return
+        for image in images:
+            self.append(image)
 
     def __len__(self) -> int:
         return len(self._images)
