@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from xoctnorm.depths import depth_of_planes, partial_first_section, position_of_planes
 from xoctnorm.kernels import drift_model
-from xoctnorm.kernels.class_sums import SLOTS, ClassSummer, ClassSums
+from xoctnorm.kernels.class_sums import SLOTS, THROUGH, ClassSummer, ClassSums, Slot
 from xoctnorm.kernels.classes import (
     AGAROSE,
     BRIGHT,
@@ -41,8 +41,7 @@ PROFILE = np.stack([[-0.02, 0.02, 0.01, 0.0, -0.01, -0.02], -0.05 * np.arange(6)
 PROFILE[1:, 0] -= 0.03  # the first plane has a value of its own
 JITTER = np.random.default_rng(5).normal(0, 0.02, SECTION.size)
 SEEN_BEFORE = N_PLANES // 2  # planes in which the set of the section before is seen
-KIND = np.array([kind for kind, _ in SLOTS])
-RELATIVE = np.array([relative for _, relative in SLOTS])
+KIND, RELATIVE, AROUND = (np.array(column) for column in zip(*SLOTS, strict=True))
 
 
 def synthetic(gain=GAIN, jitter=None, floor=FLOOR, agarose=0.06, noise=0.0, seed=0) -> ClassSums:
@@ -51,12 +50,14 @@ def synthetic(gain=GAIN, jitter=None, floor=FLOOR, agarose=0.06, noise=0.0, seed
     own = np.log([agarose, 0.2, 0.4])[:, None] + np.array([[0.0], [0.05], [0.05]]) * rng.normal(size=(3, N_SECTIONS))
     rows = SECTION[:, None] + RELATIVE
     log = gain[SECTION][:, None] + PROFILE[KIND, DEPTH[:, None]] + own[KIND, np.maximum(rows, 0)]
+    log += 0.03 * AROUND * (-1.0) ** rows  # sets around a cut have a brightness of their own
     log = log + (np.zeros(SECTION.size) if jitter is None else jitter)[:, None]
     mean = np.exp(log) + floor
     mean *= 1 + noise * rng.normal(size=mean.shape)
     unseen = (RELATIVE < 0) & ((SECTION == 0) | (SEEN_BEFORE <= DEPTH))[:, None]
+    unseen |= AROUND & (RELATIVE == 0) & ((SECTION == N_SECTIONS - 1) | (SEEN_BEFORE > DEPTH))[:, None]
     mean[unseen] = np.nan
-    return ClassSums(mean, np.where(unseen, 0.0, 1e4), np.zeros((SECTION.size, 2)), np.full(3, 1e-6))
+    return ClassSums(mean, np.where(unseen, 0.0, 1e4), np.zeros(mean.shape), np.full(3, 1e-6))
 
 
 def centred(values, axis=-1):
@@ -140,7 +141,7 @@ def test_links_that_agarose_makes_superfluous_are_taken_out():
     gone = model.known & ~without.known
     both = np.isin(SECTION, [1, 4])  # sections whose own agarose counts, and that of the one before
     expected = model.known & both[:, None] & (RELATIVE < 0)
-    assert expected.sum() == 2 * 2 * SEEN_BEFORE
+    assert expected.sum() == 2 * 4 * SEEN_BEFORE
     np.testing.assert_array_equal(gone, expected)
     np.testing.assert_array_equal(without.sums.mean[without.known], model.sums.mean[without.known])
     assert np.isfinite(model.sums.mean[gone]).all()  # the first model is as it was
@@ -190,13 +191,51 @@ def test_split_of_jitter_in_closed_form():
     assert error[2] == 4e-4  # of a plane that nothing is known of: as much as jitter is
 
 
+def test_sets_with_common_pixels_vary_together_as_speckle_makes_them():
+    """The set that goes through a section, 600 pixels, shares 200 with one set and 300 with another; by Monte Carlo."""
+    own, link, around = (SLOTS.index(s) for s in (Slot(DARK), Slot(DARK, -1), Slot(DARK, -1, around=True)))
+    pixels = {own: np.arange(600), link: np.arange(400, 800), around: np.r_[0:300, 900:1000]}
+    mean, count, common = np.full((1, len(SLOTS)), np.nan), np.zeros((1, len(SLOTS))), np.zeros((1, len(SLOTS)))
+    for slot, where in pixels.items():
+        mean[0, slot], count[0, slot] = 0.2, where.size
+        common[0, slot] = np.intersect1d(where, pixels[own]).size
+    model = DriftModel(ClassSums(mean, count, common, np.full(3, 1 / 6)), Planes(*np.zeros((2, 1), int), np.zeros(1)))
+    # A floor of a quarter: relative errors of what is left are larger by a third.
+    spreads = Spreads(anatomy=0.0)
+    found = model._covariance(spreads, np.full((1, len(SLOTS)), 4 / 3))[0][np.ix_(list(pixels), list(pixels))]
+    hundreds = np.random.default_rng(0).gamma(600, 1 / 600, (200_000, 10))  # means of 100 pixels each, of 6 looks
+    signals = [(hundreds[:, where[::100] // 100].mean(axis=1) - 0.25) / 0.75 for where in pixels.values()]
+    np.testing.assert_allclose(found, np.cov(signals), rtol=0.015, atol=6e-6)
+
+
+def test_covariances_stay_positive_where_tiles_of_the_set_in_common_were_left_out():
+    own, link, around = (SLOTS.index(s) for s in (Slot(DARK), Slot(DARK, -1), Slot(DARK, -1, around=True)))
+    mean, count, common = (np.full((1, len(SLOTS)), value) for value in (np.nan, 0.0, 0.0))
+    mean[0, [own, link, around]], count[0, [own, link, around]] = 0.2, (50, 60, 40)
+    common[0, [own, link, around]] = 100, 60, 40  # half of what they had in common is left
+    model = DriftModel(ClassSums(mean, count, common, np.full(3, 1 / 6)), Planes(*np.zeros((2, 1), int), np.zeros(1)))
+    found = model._covariance(Spreads(anatomy=0.0), np.ones((1, len(SLOTS))))[0]
+    assert np.linalg.eigvalsh(found).min() > 0
+    np.testing.assert_allclose(found[own, [link, around]], 1 / 6 / 100, rtol=1e-12)
+
+
+def test_sets_around_cuts_tell_gains_alone_where_others_do_not_reach_across():
+    sums, nothing = synthetic(noise=1e-4), np.zeros(N_SECTIONS, bool)
+    sums.mean[:, (RELATIVE < 0) & ~AROUND] = np.nan
+    with_them = DriftModel(sums, PLANES).solve(FLOOR, Spreads(), nothing)
+    without = DriftModel(sums.through(), PLANES).solve(FLOOR, Spreads(), nothing)
+    np.testing.assert_allclose(with_them.gain, centred(GAIN), atol=0.01)
+    assert np.abs(without.gain - centred(GAIN)).max() > 0.1
+    assert np.diag(with_them.gain_cov).max() < 0.01 * np.diag(without.gain_cov).max()
+
+
 @pytest.mark.parametrize("by_agarose", [False, True])
 def test_doubted_observations_count_less(by_agarose):
-    sums = synthetic(noise=1e-4)
+    sums = synthetic(noise=1e-4).through()
     tied = np.full(N_SECTIONS, by_agarose)
     plain = DriftModel(sums, PLANES).solve(FLOOR, Spreads(), tied)
     sums.mean[SECTION == 2, DARK] *= 1.5  # wrong, since the next section does not see it
-    doubt = np.ones((SECTION.size, len(SLOTS)))
+    doubt = np.ones((SECTION.size, len(THROUGH)))
     doubt[SECTION == 2, DARK] = 1e4
     model = DriftModel(sums, PLANES)
     trusting, doubting = (m.solve(FLOOR, Spreads(), tied) for m in (model, model.doubted(doubt)))
@@ -254,6 +293,13 @@ def test_without_noise_only_true_classes_are_found(seed, decay):
             right |= (found == kind) & (truth[:, planes] == value).all(axis=1)
         assert ((found != NONE) & ~right).sum() <= 0.002 * right.sum()
         assert right.mean() > 0.5
+    beside = truth[:-1, 3:], truth[1:, :3]
+    for kind, value in ((DARK, GREY_MATTER), (BRIGHT, WHITE_MATTER)):
+        stays = np.all([(planes == value).all(axis=1) for planes in beside], axis=0)
+        found = classes.around[:-1] == kind
+        assert (found & ~stays).sum() <= 0.01 * found.sum()
+        assert (found & stays).sum() >= 0.5 * stays.sum()
+    assert (classes.around[-1] == NONE).all()
     assert classes.contrast == pytest.approx(np.log(0.41 / 0.21), abs=0.08)
 
 
@@ -312,9 +358,10 @@ def test_views_are_means_without_spots_and_holes():
 # Sums.
 
 
-def sums_over(planes, classes, section) -> ClassSums:
+def sums_over(planes, classes, section, around=None) -> ClassSums:
     start, through = classes
-    summer = ClassSummer(TissueClasses(start, through, 0.5, 1.0), np.asarray(section))
+    around = np.full_like(start, NONE) if around is None else around
+    summer = ClassSummer(TissueClasses(start, through, around, 0.5, 1.0), np.asarray(section))
     for plane in planes:
         summer.add(plane)
     return summer.sums()
@@ -337,12 +384,31 @@ def test_sums_are_plain_means():
     classes, planes = three_classes(2), noisy_planes(n=8)
     sums = sums_over(planes, classes, [0] * 4 + [1] * 4)
     for z, plane in enumerate(planes):
-        for slot, (kind, relative) in enumerate(SLOTS):
-            seen = not relative or z in (4, 5)  # the first half of the next section
+        for slot, (kind, relative, around) in enumerate(SLOTS):
+            seen = not around and (not relative or z in (4, 5))  # the first half of the next section
             expected = plane[classes[0][0] == kind].mean(dtype="f8") if seen else np.nan
             assert sums.mean[z, slot] == pytest.approx(expected, rel=1e-9, nan_ok=True)
             assert sums.count[z, slot] == (seen and (classes[0][0] == kind).sum())
-    assert sums.common[4].tolist() == [(classes[0][0] == kind).sum() for kind in (DARK, BRIGHT)]
+    assert sums.common[4, 3:5].tolist() == [(classes[0][0] == kind).sum() for kind in (DARK, BRIGHT)]
+
+
+def test_sets_around_a_cut_are_seen_next_to_it_without_what_is_followed_anyway():
+    (start, through), planes = three_classes(2), noisy_planes(n=8)
+    around = np.full_like(start, NONE)
+    around[0] = start[0]
+    start[0, :24, 44:64] = through[0, :24, 44:64] = NONE  # 24 rows of bright tissue are something else at first
+    sums = sums_over(planes, (start, through), [0] * 4 + [1] * 4, around)
+    own, link, before, after = (SLOTS.index(s) for s in (Slot(2), Slot(2, -1), Slot(2, 0, True), Slot(2, -1, True)))
+    for slot, seen in ((before, (2, 3)), (after, (4, 5))):
+        assert np.flatnonzero(np.isfinite(sums.mean[:, slot])).tolist() == list(seen)
+        for z in seen:
+            assert sums.mean[z, slot] == pytest.approx(planes[z, :24, 44:64].mean(dtype="f8"), rel=1e-9)
+            assert sums.count[z, slot] == 24 * 20
+    assert sums.common[3, [own, before]].tolist() == [24 * 20, 0]
+    assert sums.common[4, [own, link, after]].tolist() == [48 * 20, 24 * 20, 24 * 20]
+    dark = [SLOTS.index(Slot(DARK, relative, around=True)) for relative in (0, -1)]
+    assert np.isnan(sums.mean[:, dark]).all()  # all of it goes through and on
+    assert sums.through().mean.shape == (8, len(THROUGH))
 
 
 def test_variance_of_a_pixel_is_that_of_speckle():
@@ -354,14 +420,14 @@ def test_sets_that_change_their_class_at_the_cut_are_not_compared_across_it():
     classes = three_classes(2)
     classes[0][1][:, 20:40] = BRIGHT  # all dark tissue turns bright
     sums = sums_over(noisy_planes(n=8), classes, [0] * 4 + [1] * 4)
-    assert np.isnan(sums.mean[:, SLOTS.index((DARK, -1))]).all()
-    assert np.isfinite(sums.mean[:4, SLOTS.index((DARK, 0))]).all()
-    assert sums.count[4, SLOTS.index((DARK, 0))] == 20 * 48
+    assert np.isnan(sums.mean[:, SLOTS.index(Slot(DARK, -1))]).all()
+    assert np.isfinite(sums.mean[:4, SLOTS.index(Slot(DARK))]).all()
+    assert sums.count[4, SLOTS.index(Slot(DARK))] == 20 * 48
     half = three_classes(2)
     half[0][1][:, 20:27] = BRIGHT  # less than half: those that stay are compared
     sums = sums_over(noisy_planes(n=8), half, [0] * 4 + [1] * 4)
-    assert sums.count[4, SLOTS.index((DARK, -1))] == 13 * 48
-    assert sums.count[0, SLOTS.index((DARK, 0))] == 13 * 48
+    assert sums.count[4, SLOTS.index(Slot(DARK, -1))] == 13 * 48
+    assert sums.count[0, SLOTS.index(Slot(DARK))] == 13 * 48
 
 
 @pytest.mark.parametrize("spoilt", [5.0, 0.2, np.nan, 0.0])
@@ -370,7 +436,7 @@ def test_a_tile_that_stands_out_is_left_out(spoilt):
     clean = sums_over(planes, classes, [0] * 4)
     planes[2, 18:24, 24:32] *= np.float32(spoilt)  # one tile of dark tissue
     dirty = sums_over(planes, classes, [0] * 4)
-    slot = SLOTS.index((DARK, 0))
+    slot = SLOTS.index(Slot(DARK))
     assert clean.mean[2, slot] == pytest.approx(0.2, rel=0.005)
     assert dirty.mean[2, slot] == pytest.approx(clean.mean[2, slot], rel=1e-3)
     assert dirty.count[2, slot] == clean.count[2, slot] - 6 * 8
@@ -384,8 +450,8 @@ def test_voxels_without_data_do_not_count():
     sums = sums_over(spoilt, classes, [0] * 4)
     for kind in (AGAROSE, DARK, BRIGHT):
         inside = (classes[0][0] == kind) & ~holes[1]
-        assert sums.mean[1, SLOTS.index((kind, 0))] == pytest.approx(planes[1][inside].mean(dtype="f8"), rel=3e-3)
-        assert sums.count[1, SLOTS.index((kind, 0))] == inside.sum()
+        assert sums.mean[1, SLOTS.index(Slot(kind))] == pytest.approx(planes[1][inside].mean(dtype="f8"), rel=3e-3)
+        assert sums.count[1, SLOTS.index(Slot(kind))] == inside.sum()
     planes[3] = np.nan
     assert np.isnan(sums_over(planes, classes, [0] * 4).mean[3]).all()
 

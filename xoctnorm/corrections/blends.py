@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xoctnorm.corrections.drift_reads import Observed
-from xoctnorm.kernels.class_sums import SLOTS, ClassSums
+from xoctnorm.kernels.class_sums import SLOTS, THROUGH, ClassSums
 from xoctnorm.kernels.classes import TISSUES
 from xoctnorm.kernels.drift import Drift
 
@@ -57,7 +57,7 @@ def blended_jitter(
     if observed.blend_sums is None:
         return filled, error
     expected = np.zeros((len(log_jitter), len(SLOTS)))
-    for slot, (kind, _) in enumerate(SLOTS):
+    for slot, (kind, *_) in enumerate(SLOTS):
         gain, response = blended_gain(observed, log_gain, np.exp(drift.profile[kind]))
         expected[:, slot] = gain + np.log(response) + log_jitter
     sums, planes = observed.blend_sums, np.flatnonzero(np.isin(observed.section_index, observed.kept))
@@ -81,13 +81,13 @@ def _against(sums: ClassSums, expected: Numbers, floor: Numbers) -> tuple[Number
     signal = sums.mean - floor[:, None]
     with np.errstate(invalid="ignore", divide="ignore"):
         away = np.where(signal > 0, np.log(signal), np.nan) - expected
-        variance = sums.variance[[kind for kind, _ in SLOTS]] / sums.count * (sums.mean / signal) ** 2
+        variance = sums.variance[[slot.kind for slot in SLOTS]] / sums.count * (sums.mean / signal) ** 2
     return away, variance
 
 
 def _step(away: Numbers, variance: Numbers, row: int, near: NDArray[np.int64], kind: int) -> tuple[float, float]:
     """How a class steps from the planes that follow to a blended one, and the variance of that; else 0 and infinity."""
-    for slot in reversed([i for i, (of, _) in enumerate(SLOTS) if of == kind]):
+    for slot in reversed([i for i, of in enumerate(THROUGH) if of.kind == kind]):
         known = near[np.isfinite(away[near, slot])]
         if known.size and np.isfinite(away[row, slot]):
             error = variance[row, slot] + float(variance[known, slot].mean()) / known.size + _CHANGE**2

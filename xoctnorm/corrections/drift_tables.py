@@ -260,7 +260,7 @@ def _judge(observed: Observed, drift: Drift, error: Numbers) -> tuple[list[list[
     flags: list[list[str]] = [[] for _ in range(n)]
     if observed.partial:
         flags[0].append("partial_section")
-    seen = np.isfinite(observed.sums.mean)
+    seen = np.isfinite(observed.sums.through().mean)
     for row, s in enumerate(kept):
         here = observed.layout.section == row
         if seen[here, 0].any() and drift.agarose_weight[row] == 0 and drift.agarose_asked:

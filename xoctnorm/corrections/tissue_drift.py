@@ -142,7 +142,7 @@ class TissueDrift(Correction):
             notes.append(
                 "one section: nothing tells decay with depth from anatomy, nor the noise floor, so all are left alone"
             )
-        elif not np.isfinite(observed.sums.mean[:, 1:]).any():
+        elif not np.isfinite(observed.sums.through().mean[:, 1:]).any():
             numbers = leave_alone(observed, floor, ["few_voxels"])
             notes.append(
                 "no tissue keeps its class through a section, so drift and decay are left alone: is there tissue, and "

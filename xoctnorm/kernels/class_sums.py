@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +13,41 @@ from xoctnorm.kernels.classes import AGAROSE, BRIGHT, DARK, TISSUES, TissueClass
 Series = NDArray[np.float64]
 Pixels = NDArray[np.int64]
 
-SLOTS = ((AGAROSE, 0), (DARK, 0), (BRIGHT, 0), (DARK, -1), (BRIGHT, -1))
-"""What is observed in a plane: class, and section of the set of pixels relative to the plane's."""
 
-_LINK = 0.5  # share of the next section in whose planes a set is seen
+class Slot(NamedTuple):
+    """What is observed in a plane: a class, over a set of pixels.
+
+    Attributes
+    ----------
+    kind
+        Class.
+    relative
+        Section of the set, relative to the plane's.
+    around
+        Whether the pixels keep their class around the cut after that section only, not through it.
+    """
+
+    kind: int
+    relative: int = 0
+    around: bool = False
+
+
+class SetKey(NamedTuple):
+    """What tells a set of pixels from others."""
+
+    row: int
+    kind: int
+    around: bool
+
+
+THROUGH = (Slot(AGAROSE), Slot(DARK), Slot(BRIGHT), Slot(DARK, -1), Slot(BRIGHT, -1))
+"""Over sets that go through a section; the first three are those of the plane's own section, by class."""
+
+SLOTS = (*THROUGH, *(Slot(kind, relative, around=True) for relative in (0, -1) for kind in TISSUES))
+"""Over all sets."""
+
+
+_LINK = 0.5  # share of the next section in whose planes a set is seen; around a cut, the rest of its own too
 _ENOUGH = 0.5  # share of a set that has to be left where it is followed into the next section
 TILES = 8  # along y and x; a tile that stands out of its series is left out
 _FEWEST_PIXELS = 100  # of a set
@@ -29,6 +61,8 @@ _TEXTURE = 0.01  # what a tile may differ by from plane to plane beside noise
 class ClassSums:
     """Means of planes over sets of pixels, by plane and slot; a set is seen in its section and just below the cut.
 
+    Sets around a cut are seen in the planes next to it on both sides.
+
     Attributes
     ----------
     mean
@@ -36,7 +70,7 @@ class ClassSums:
     count
         Pixels behind it.
     common
-        Pixels that the set of the section and that of the section before share, `(plane, tissue)`.
+        Pixels that a set shares with the one of the same class that goes through the section, `(plane, slot)`.
     variance
         Relative variance of one pixel, per class.
     """
@@ -45,6 +79,11 @@ class ClassSums:
     count: Series
     common: Series
     variance: Series
+
+    def through(self) -> ClassSums:
+        """The same without sets around cuts."""
+        n = len(THROUGH)
+        return replace(self, mean=self.mean[:, :n], count=self.count[:, :n], common=self.common[:, :n])
 
 
 @dataclass(frozen=True)
@@ -73,9 +112,9 @@ class ClassSummer:
         rows, columns = (np.arange(n) * TILES // n for n in shape)
         self._tile = (rows[:, None] * TILES + columns).ravel()
         self._row = -1
-        self._sets: dict[tuple[int, int], Pixels] = {}
-        self._tiles: dict[tuple[int, int], list[tuple[int, int, Series, Series]]] = {}
-        self._common = np.zeros((len(section), len(TISSUES)))
+        self._sets: dict[SetKey, Pixels] = {}
+        self._tiles: dict[SetKey, list[tuple[int, int, Series, Series]]] = {}
+        self._common = np.zeros((len(section), len(SLOTS)))
         self._n_planes = np.bincount(section, minlength=len(classes.start))
         self._z = -1
 
@@ -84,16 +123,17 @@ class ClassSummer:
         self._z += 1
         row = int(self._section[self._z])
         if row != self._row:
-            before = {key: pixels for key, pixels in self._sets.items() if key[0] == row - 1}
+            before = {key: pixels for key, pixels in self._sets.items() if key.row == row - 1}
             self._sets = before | _sets(self._classes, row)
-            self._shared = [_count_common(self._sets, row, kind) for kind in TISSUES]
+            self._shared = [_count_common(self._sets, row, slot) for slot in SLOTS]
             self._row, self._number = row, -1
         self._number += 1
         flat = plane.ravel()
         below_cut = self._number < max(1, round(_LINK * int(self._n_planes[row])))
-        for slot, (kind, relative) in enumerate(SLOTS):
-            key = row + relative, kind
-            if key not in self._sets or (relative and not (below_cut and self._linked(key))):
+        for slot, (kind, relative, around) in enumerate(SLOTS):
+            key = SetKey(row + relative, kind, around)
+            seen = below_cut == bool(relative) if around else not relative or (below_cut and self._linked(key))
+            if key not in self._sets or not seen:
                 continue
             pixels = self._sets[key]
             values, tile = flat[pixels].astype(np.float64), self._tile[pixels]
@@ -103,14 +143,10 @@ class ClassSummer:
             count = np.bincount(tile, minlength=TILES**2).astype(np.float64)
             total = np.bincount(tile, values, minlength=TILES**2).astype(np.float64)
             self._tiles.setdefault(key, []).append((self._z, slot, total, count))
-            if relative:
-                self._common[self._z, TISSUES.index(kind)] = self._shared[TISSUES.index(kind)]
+            self._common[self._z, slot] = self._shared[slot]
 
-    def _linked(self, key: tuple[int, int]) -> bool:
-        """Whether the pixels of a set still have its class where the next section begins."""
-        row, kind = key
-        after = self._classes.start[row + 1].ravel()[self._sets[key]]
-        return bool((after == kind).all())
+    def _linked(self, key: SetKey) -> bool:
+        return key in self._sets and _stays(self._classes, key, self._sets[key])
 
     def sums(self) -> ClassSums:
         """Means of all planes so far."""
@@ -122,9 +158,9 @@ class ClassSummer:
             tiles = _TileSeries.of(observed)
             if tiles is not None:
                 prepared[key] = tiles
-                scatter[key[1]].append(tiles.scatter())
+                scatter[key.kind].append(tiles.scatter())
         variance = np.array([_robust_variance(parts) for parts in scatter])
-        for (_, kind), tiles in prepared.items():
+        for (_, kind, _), tiles in prepared.items():
             level, used = tiles.levels(variance[kind])
             mean[tiles.plane, tiles.slot], count[tiles.plane, tiles.slot] = level, used
         mean[~(mean > 0)] = np.nan
@@ -139,8 +175,11 @@ class ClassSummer:
         return TileSums(total, count)
 
 
-def _sets(classes: TissueClasses, row: int) -> dict[tuple[int, int], Pixels]:
-    """Pixels that keep their class through a section; and on into the next, where that leaves half of them."""
+def _sets(classes: TissueClasses, row: int) -> dict[SetKey, Pixels]:
+    """Pixels that keep their class through a section, and on into the next where that leaves half of them.
+
+    Those that keep it around the cut only are a set of their own, without what is followed across the cut anyway.
+    """
     found = {}
     for kind in (AGAROSE, *TISSUES):
         through = classes.through[row].ravel() == kind
@@ -148,15 +187,26 @@ def _sets(classes: TissueClasses, row: int) -> dict[tuple[int, int], Pixels]:
             on = through & (classes.start[row + 1].ravel() == kind)
             if on.sum() >= max(_FEWEST_PIXELS, _ENOUGH * through.sum()):
                 through = on
-        pixels = np.flatnonzero(through)
+        key, pixels = SetKey(row, kind, False), np.flatnonzero(through)
         if pixels.size >= _FEWEST_PIXELS:
-            found[row, kind] = pixels
+            found[key] = pixels
+        around = classes.around[row].ravel() == kind
+        if key in found and _stays(classes, key, pixels):
+            around[pixels] = False
+        if around.sum() >= _FEWEST_PIXELS:
+            found[SetKey(row, kind, True)] = np.flatnonzero(around)
     return found
 
 
-def _count_common(sets: dict[tuple[int, int], Pixels], row: int, kind: int) -> int:
-    own, before = sets.get((row, kind)), sets.get((row - 1, kind))
-    return 0 if own is None or before is None else np.intersect1d(own, before, assume_unique=True).size
+def _stays(classes: TissueClasses, key: SetKey, pixels: Pixels) -> bool:
+    """Whether the pixels of a set still have its class where the next section begins."""
+    after = key.row + 1
+    return after < len(classes.start) and bool((classes.start[after].ravel()[pixels] == key.kind).all())
+
+
+def _count_common(sets: dict[SetKey, Pixels], row: int, slot: Slot) -> int:
+    own, other = sets.get(SetKey(row, slot.kind, False)), sets.get(SetKey(row + slot.relative, slot.kind, slot.around))
+    return 0 if own is None or other is None else np.intersect1d(own, other, assume_unique=True).size
 
 
 def _robust_variance(parts: list[Series]) -> float:

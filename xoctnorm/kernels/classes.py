@@ -31,6 +31,7 @@ _END = 0.3  # share of a section whose planes, from the cut on, tell its classes
 _NOISE = 0.075  # smoothing goes on until the log noise of a pixel is below
 _SMOOTHINGS = (0.6, 2.5)  # least and most, in pixels
 _GUARD = 0.15  # of the contrast: pixels so near to the threshold have no class
+_STRAY = 0.45  # of the contrast: how far pixels may be from their class around a cut
 _FEWEST = 200  # pixels that tell the level of a class
 _TWO_CLASSES = 0.68  # share of variance between Otsu's classes; it is 0.64 for one normal distribution
 _CONTRASTS = 0.4  # by which contrasts of sections may differ
@@ -90,6 +91,8 @@ class TissueClasses:
         Class of the pixels that keep it from the cut to the middle of the section, `(section, y, x)`.
     through
         Class of the pixels that keep it through the section, `(section, y, x)`.
+    around
+        Class of the pixels that keep it from the middle of the section to that of the next, `(section, y, x)`.
     contrast
         Log ratio of brighter to darker tissue; 0 where there is one class.
     sigma
@@ -98,6 +101,7 @@ class TissueClasses:
 
     start: Classes
     through: Classes
+    around: Classes
     contrast: float
     sigma: float
 
@@ -146,20 +150,42 @@ def classify(views: Image, agarose: Bool, follows: Bool) -> TissueClasses:
         return kept, np.where(np.logical_or.reduce(changed), NONE, keeps)
 
     kept, through = np.array(list(in_threads(of_section, range(len(logs)))), np.int8).swapaxes(0, 1)
-    return TissueClasses(kept, through, contrast, sigma)
+
+    def around_cut(s: int) -> Classes:
+        if not follows[s]:
+            return np.full_like(kept[s], NONE)
+        after = np.where((kept[s + 1] > AGAROSE) & inner[s], kept[s + 1], NONE).astype(np.int8)
+        # Below the cut it was looked at when `kept` was told.
+        strays = [_strays(_smooth_log(view, sigma), after) for view in views[s, VIEWS // 2 :]]
+        return np.where(np.logical_or.reduce(strays), NONE, after)
+
+    around = np.stack(list(in_threads(around_cut, range(len(logs)))))
+    return TissueClasses(kept, through, around, contrast, sigma)
 
 
 def _changed(log: Image, start: Classes, keeps: Classes) -> Bool:
     """Pixels that are the other class at some depth, judged by those that are one class at both ends."""
-    values = [log[(keeps == kind) & np.isfinite(log)] for kind in TISSUES]
-    if min(part.size for part in values) < _FEWEST:
-        return np.zeros(log.shape, bool)
-    dark, bright = (mode(part) for part in values)
-    if bright - dark < _LEAST_CONTRAST:
-        return np.zeros(log.shape, bool)
+    dark, bright = _dark_and_bright(log, keeps)
     cut = (dark + bright) / 2
     changed: Bool = ((start == DARK) & (log > cut)) | ((start == BRIGHT) & (log < cut))
     return changed
+
+
+def _strays(log: Image, keeps: Classes) -> Bool:
+    """Pixels that are far from the level of their class at some depth, towards the other class or away from it."""
+    dark, bright = _dark_and_bright(log, keeps)
+    far = _STRAY * (bright - dark)
+    strays: Bool = ((keeps == DARK) & (np.abs(log - dark) > far)) | ((keeps == BRIGHT) & (np.abs(log - bright) > far))
+    return strays
+
+
+def _dark_and_bright(log: Image, keeps: Classes) -> tuple[float, float]:
+    """Levels of tissue at some depth; NaN, from which nothing is far, where they are not told apart."""
+    values = [log[(keeps == kind) & np.isfinite(log)] for kind in TISSUES]
+    if min(part.size for part in values) < _FEWEST:
+        return np.nan, np.nan
+    dark, bright = (mode(part) for part in values)
+    return (dark, bright) if bright - dark >= _LEAST_CONTRAST else (np.nan, np.nan)
 
 
 def _smoothing(images: Image) -> float:

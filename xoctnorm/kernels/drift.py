@@ -95,7 +95,7 @@ def estimate(
     sums: ClassSums, planes: Planes, method: str = "joint", noise_floor: float | Series | None = None
 ) -> Drift:
     """Estimate drift by `"agarose"`, `"continuity"`, or `"joint"` from both; None for `noise_floor` finds it."""
-    model, spreads = DriftModel(sums, planes), Spreads()
+    model, spreads = DriftModel(sums.through(), planes), Spreads()
     n = planes.n_sections
     has = np.isfinite(_agarose_means(sums, planes))
     nothing = np.zeros(n, bool)
@@ -119,6 +119,7 @@ def estimate(
             spreads = _fitted_spreads(model, Spreads(), floor, tied)
     if tied.any() and noise_floor is None and n <= _MOST_SECTIONS_FOR_JACKKNIFE:
         error = max(error, jackknife_error(model, spreads, tied, float(np.mean(floor)), error))
+    model = _with_sets_around_cuts(model, sums, spreads, floor)
     drift = _drift(model, spreads, tied, _told_from_0(model, floor, error), error, method, (chi2, steps, excess))
     return replace(drift, floor_found=float(floor)) if noise_floor is None and has.any() else drift
 
@@ -222,9 +223,10 @@ def _doubting(model: DriftModel, spreads: Spreads, floor: float | Series) -> Dri
     nothing = np.zeros(model.planes.n_sections, bool)
     mean = model.sums.mean
     signal = np.maximum(mean - np.reshape(floor, (-1, 1)), 1e-3 * mean)
-    kind = np.array([0, 1, 2, 1, 2])
-    expected = model.sums.variance[kind] / np.maximum(model.sums.count, 1) * (mean / signal) ** 2 + spreads.anatomy**2
-    key = np.where(model.known & (kind != AGAROSE), model.set_section * 3 + kind, -1)
+    expected = (
+        model.sums.variance[model.kind] / np.maximum(model.sums.count, 1) * (mean / signal) ** 2 + spreads.anatomy**2
+    )
+    key = model.set_number
     for _ in range(3):
         squares = model.solve(floor, spreads, nothing).residual ** 2 / expected
         doubt = np.ones_like(mean)
@@ -233,6 +235,19 @@ def _doubting(model: DriftModel, spreads: Spreads, floor: float | Series) -> Dri
             doubt[here] = max(1.0, float(np.mean(squares[here]) / 3) ** 0.5)
         model = model.doubted(doubt)
     return model
+
+
+def _with_sets_around_cuts(model: DriftModel, sums: ClassSums, spreads: Spreads, floor: float | Series) -> DriftModel:
+    """The same with sets around cuts, doubted as others are.
+
+    They say more of what cuts change. What is found by small differences, the floor above all, is told without them.
+    """
+    if not np.isfinite(sums.mean[:, model.n_slots :]).any():
+        return model
+    everything = _doubting(replace(model, sums=sums, doubt=np.ones(1)), spreads, floor)
+    doubt = everything.doubt.copy()
+    doubt[:, : model.n_slots] = model.doubt
+    return everything.doubted(doubt)
 
 
 def _outstanding(model: DriftModel, spreads: Spreads, given: float | Series | None) -> Bool:

@@ -6,10 +6,10 @@ For plane `z` of section `s`, at depth `d` below the cut, and pixels of class `c
                               + offset[set] + slope[c, s] · (position − cut) + bump[c, s, d] + error
 
 A set of pixels is seen through its whole section and in the first half of the next: that is how gains are
-compared across a cut, at equal depth, tissue against the same tissue. Anatomy drifts (slope), and pixels that are one
-class at both cuts may be another between them (bump). All classes of a section, agarose too, share what its profile
-has of its own (bend), as where the focus moved. Sets of agarose may be tied to one level. It is solved by generalized
-least squares; jitter is a random effect that all sets of a plane share.
+compared across a cut, at equal depth, tissue against the same tissue. Pixels that stay the same around a cut only may
+be seen there too, as sets of their own. Anatomy drifts (slope), and pixels that are one class at both cuts may be
+another between them (bump). All classes of a section, agarose too, share what its profile has of its own (bend), as
+where the focus moved. Sets of agarose may be tied to one level. It is solved by generalized least squares; jitter is a random effect that all sets of a plane share.
 """
 
 from __future__ import annotations
@@ -34,8 +34,10 @@ _FIRM = 1e-5  # how firmly the mean of gains, and of profiles, is held at 0
 _LOOSE = 1e3
 _GAIN_WALK = 1.0  # gains of neighbouring sections differ by no more than a few such: it only bridges what nothing tells
 _ODD_JITTER = 3.0
-_KIND = np.array([kind for kind, _ in SLOTS])
-_SET = np.array([relative for _, relative in SLOTS])
+_KIND = np.array([slot.kind for slot in SLOTS])
+_SET = np.array([slot.relative for slot in SLOTS])
+_AROUND = np.array([slot.around for slot in SLOTS])
+_OFFSET = _KIND + len(TISSUES) * _AROUND  # number of the set among those of its section
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ class DriftModel:
     Attributes
     ----------
     sums
-        What was observed.
+        What was observed, in all slots or in those of sets that go through a section.
     planes
         Where.
     doubt
@@ -169,8 +171,28 @@ class DriftModel:
     @cached_property
     def set_section(self) -> Index:
         """Section of the set behind every observation."""
-        rows: Index = self.planes.section[:, None] + _SET
+        rows: Index = self.planes.section[:, None] + _SET[: self.n_slots]
         return rows
+
+    @property
+    def n_slots(self) -> int:
+        """Number of slots."""
+        return int(self.known.shape[1])
+
+    @property
+    def kind(self) -> Index:
+        """Class of every slot."""
+        return _KIND[: self.n_slots]
+
+    @cached_property
+    def set_number(self) -> Index:
+        """Number of the set behind every observation; -1 where there is none, or agarose."""
+        number = self.set_section * (_OFFSET.max() + 1) + _OFFSET[: self.n_slots]
+        return np.where(self.known & (self.kind != AGAROSE), number, -1)
+
+    @property
+    def _n_offsets(self) -> int:
+        return int(_OFFSET[: self.n_slots].max()) + 1
 
     @cached_property
     def _start(self) -> dict[str, int]:
@@ -181,7 +203,7 @@ class DriftModel:
             "slope": 2 * n,
             "bump": 2 * n,
             "bend": 2 * n,
-            "offset": _N_CLASSES * n,
+            "offset": self._n_offsets * n,
             "medium": 1,
         }
         starts = np.cumsum([0, *counts.values()])
@@ -194,16 +216,16 @@ class DriftModel:
         n_z, n_slots = self.known.shape
         section = np.broadcast_to(p.section[:, None], self.known.shape)
         depth = np.broadcast_to(p.depth[:, None], self.known.shape)
-        kind = np.broadcast_to(_KIND, self.known.shape)
+        kind = np.broadcast_to(self.kind, self.known.shape)
         away = p.position[:, None] - p.cut[np.maximum(self.set_section, 0)]
         through = np.broadcast_to(p.through[:, None], self.known.shape)
-        tissue, own = kind != AGAROSE, np.broadcast_to(_SET == 0, self.known.shape)
+        tissue, own = kind != AGAROSE, ((_SET == 0) & ~_AROUND)[:n_slots]
         tissue_row = np.where(tissue, kind - 1, 0) * p.n_sections + section
         columns = np.stack(
             [
                 at["gain"] + section,
                 at["profile"] + kind * p.n_depths + depth,
-                at["offset"] + kind * p.n_sections + np.maximum(self.set_section, 0),
+                at["offset"] + _OFFSET[:n_slots] * p.n_sections + np.maximum(self.set_section, 0),
                 at["slope"] + tissue_row,
                 at["bump"] + tissue_row,
                 at["bend"] + section,
@@ -236,7 +258,7 @@ class DriftModel:
             blocks.append(("profile", differences(width, start + 1, n_depths - 1, (-1.0, 3.0, -3.0, 1.0))))
             blocks.append(("wide", differences(width, start, n_depths, (1.0,))))
         blocks += [(name, differences(width, at[name], 2 * n, (1.0,))) for name in ("slope", "bump", "bend")]
-        blocks.append(("loose", differences(width, at["offset"], _N_CLASSES * n, (1.0,))))
+        blocks.append(("loose", differences(width, at["offset"], self._n_offsets * n, (1.0,))))
         blocks.append(("loose", differences(width, at["medium"], 1, (1.0,))))
         pairs = np.stack([at["offset"] + AGAROSE * n + np.arange(n), np.full(n, at["medium"])], axis=1)
         blocks.append(("agarose", rows_of(width, pairs, np.tile([1.0, -1.0], (n, 1)))))
@@ -251,20 +273,35 @@ class DriftModel:
         left_out[-len(tied) :] = ~tied
         return self._prior_rows.weights(deviation, left_out)
 
+    @cached_property
+    def _shared(self) -> Series:
+        """Covariance of a set and the one of its class that goes through the section, `(plane, slot)`, for one pixel.
+
+        Tiles were left out of some sets: no set shares more than it has, and the one that goes through no more than
+        that with all others together, which have no pixels in common.
+        """
+        count, shared = np.maximum(self.sums.count, 1), np.zeros(self.known.shape)
+        for own in TISSUES:
+            others = np.flatnonzero(self.kind == own)[1:]
+            common = np.where(self.known[:, others], np.minimum(self.sums.common, count)[:, others], 0)
+            most = count[:, [own]] / np.maximum(common.sum(axis=1, keepdims=True), 1)
+            shared[:, others] = common * np.minimum(most, 1) / (count[:, [own]] * count[:, others])
+        return shared
+
     def _covariance(self, spreads: Spreads, inflation: Series) -> Series:
         """Covariance of the observations of every plane, without jitter, `(plane, slot, slot)`."""
         sums, known = self.sums, self.known
-        pixel = sums.variance[_KIND]
-        c = np.zeros((*known.shape, known.shape[1]))
-        slots = np.arange(known.shape[1])
-        tissue = (_KIND != AGAROSE) * spreads.anatomy**2
-        c[:, slots, slots] = pixel * inflation**2 / np.maximum(sums.count, 1) + tissue + _LEAST_ERROR**2
-        for t in range(len(TISSUES)):
-            own, before = 1 + t, 1 + len(TISSUES) + t
-            shared = sums.common[:, t] / np.maximum(sums.count[:, own] * sums.count[:, before], 1)
-            shared = np.minimum(shared, 1 / np.maximum(sums.count[:, [own, before]].max(axis=1), 1))
-            both = shared * pixel[own] * inflation[:, own] * inflation[:, before] + spreads.anatomy**2
-            c[:, own, before] = c[:, before, own] = np.where(known[:, own] & known[:, before], both, 0)
+        pixel, slots = sums.variance[self.kind], np.arange(self.n_slots)
+        c = np.zeros((*known.shape, self.n_slots))
+        c[:, slots, slots] = pixel * inflation**2 / np.maximum(sums.count, 1) + _LEAST_ERROR**2
+        for own in TISSUES:
+            same = np.flatnonzero(self.kind == own)
+            c[:, same[:, None], same] += spreads.anatomy**2
+            others = same[1:]
+            both = self._shared[:, others] * pixel[own] * inflation[:, [own]] * inflation[:, others]
+            c[:, own, others] += both
+            c[:, others, own] += both
+        c[~(known[:, :, None] & known[:, None])] = 0
         # Doubt is an error of its own: scaled together, sets with common pixels would get absurd weights.
         c[:, slots, slots] *= np.broadcast_to(self.doubt, known.shape) ** 2
         c[:, slots, slots] = np.where(known, c[:, slots, slots], 1)
@@ -342,7 +379,7 @@ class DriftModel:
         """The same without what tissue tells across the cuts between sections whose agarose counts."""
         mean = self.sums.mean.copy()
         row = self.planes.section
-        mean[np.ix_(tied[row] & tied[np.maximum(row - 1, 0)], _SET < 0)] = np.nan
+        mean[np.ix_(tied[row] & tied[np.maximum(row - 1, 0)], _SET[: self.n_slots] < 0)] = np.nan
         return replace(self, sums=replace(self.sums, mean=mean))
 
     def doubted(self, doubt: Series) -> DriftModel:
