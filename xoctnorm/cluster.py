@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 import uuid
 import warnings
 from collections.abc import Iterable, Iterator
@@ -20,15 +21,18 @@ from xoctnorm.kernels.section_images import SectionImages
 from xoctnorm.statistics import StripSurvey, Survey, put_together, sampled_step, whole_images
 from xoctnorm.transfers import Job, Look
 
+_GLANCE, _PATIENCE = 5.0, 60.0  # seconds between looks at a cluster, and without workers until it is given up
+_AHEAD_BYTES = 2**30
 
-def client_of(data: xr.Variable) -> Any | None:
-    """The client of the cluster that would compute a chunked Variable; None where this machine does."""
-    if data.chunks is None or "distributed" not in sys.modules:
+
+def client_of(array: Any) -> Any | None:
+    """The client of the cluster that would compute a dask array; None where this machine does."""
+    if "distributed" not in sys.modules:
         return None
     from dask.base import get_scheduler
     from distributed import Client
 
-    owner = getattr(get_scheduler(collections=[data.data]), "__self__", None)
+    owner = getattr(get_scheduler(collections=[array]), "__self__", None)
     return owner if isinstance(owner, Client) else None
 
 
@@ -107,13 +111,49 @@ def _samples(strip_of_planes: NDArray[np.generic], step: int, first: int) -> lis
 
 
 def results(client: Any, tasks: list[Any]) -> Iterator[Any]:
-    """Results of tasks in their order; each is forgotten when the next is asked for."""
+    """Results of tasks in their order; each is forgotten when the next is asked for.
+
+    A cluster that has had no worker for a minute is given up with a RuntimeError.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Sending large graph")  # masks: they are sent once
         futures = client.compute(tasks)
     futures.reverse()
     while futures:
-        yield futures.pop().result()
+        yield _awaited(client, futures.pop())
+
+
+def _awaited(client: Any, future: Any) -> Any:
+    last_seen = time.monotonic()
+    while True:
+        try:
+            return future.result(timeout=_GLANCE)
+        except TimeoutError:
+            if _has_workers(client):
+                last_seen = time.monotonic()
+            elif time.monotonic() - last_seen > _PATIENCE:
+                raise RuntimeError(
+                    f"the cluster has had no worker for {_PATIENCE:.0f} s: start workers, or close its client, and "
+                    "call again"
+                ) from None
+
+
+def _has_workers(client: Any) -> bool:
+    try:
+        return client.status == "running" and bool(client.nthreads())
+    except (OSError, TimeoutError):
+        return False
+
+
+def blocks_in_order(client: Any, array: Any) -> Iterator[tuple[tuple[slice, ...], NDArray[np.generic]]]:
+    """Chunks of a dask array and their places, one after the other; workers compute some ahead, never all."""
+    from dask.array.core import slices_from_chunks
+
+    blocks = array.to_delayed().reshape(-1).tolist()
+    places = slices_from_chunks(array.chunks)
+    ahead = max(1, _AHEAD_BYTES // max(1, array.itemsize * int(np.prod(array.chunksize))))
+    for at in range(0, len(blocks), ahead):
+        yield from zip(places[at : at + ahead], results(client, blocks[at : at + ahead]), strict=True)
 
 
 def _looked_at(look: Look, block: NDArray[np.generic], jobs: list[Job]) -> list[Any]:

@@ -130,7 +130,7 @@ def first_read(
 ) -> Survey:
     """Read volume `number` of those with the same planes once, and refuse what cannot be corrected."""
     n_planes, start = int(np.prod(data.shape[:-2])), number * int(np.prod(data.shape))
-    cluster = client_of(data)
+    cluster = None if data.chunks is None else client_of(data.data)
     if cluster is not None:
         first = surveyed_by_workers(cluster, data, start, section_index, outside)
     else:

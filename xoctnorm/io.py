@@ -21,6 +21,7 @@ from xarray.backends.common import ArrayWriter
 from xarray.indexes import PandasMultiIndex
 
 from xoctnorm.cf import cf_dataset, record, stored
+from xoctnorm.cluster import blocks_in_order, client_of, results
 from xoctnorm.errors import raise_problems
 from xoctnorm.pending import pending_digests, with_digests
 from xoctnorm.provenance import ATTRIBUTE
@@ -240,6 +241,9 @@ def _write(ds: xr.Dataset, path: Path, encoding: dict[Hashable, Any], digests: d
             return {}
         import dask.array
 
+        client = client_of(writer.sources[0])
+        if client is not None:
+            return _write_from_cluster(client, writer, digests)
         stored = dask.array.store(
             writer.sources, writer.targets, regions=writer.regions, lock=cast("Lock", lock), compute=False
         )
@@ -249,6 +253,18 @@ def _write(ds: xr.Dataset, path: Path, encoding: dict[Hashable, Any], digests: d
         lock.close()
         with store.lock:  # HDF5 is not safe with threads, and some may still read the input
             store.close(needs_lock=False)
+
+
+def _write_from_cluster(client: Any, writer: ArrayWriter, digests: dict[str, Any]) -> dict[str, int]:
+    """Write what workers compute, chunk by chunk, in this process: one file has one writer.
+
+    Digests of a volume that a correction was applied to are counted in a read of their own.
+    """
+    for source, target, region in zip(writer.sources, writer.targets, writer.regions, strict=True):
+        assert region is None or region == (slice(None),) * source.ndim
+        for place, values in blocks_in_order(client, source):
+            target[place] = values
+    return {name: sum(int(words) for words in results(client, [words.sum()])) for name, words in digests.items()}
 
 
 class _WriteLock:

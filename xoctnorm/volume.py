@@ -78,7 +78,7 @@ class Planes:
         one read of the volume.
         """
         look = Look(function, self.transfers, self._axes())
-        cluster = client_of(self.data)
+        cluster = None if self.data.chunks is None else client_of(self.data.data)
         if cluster is not None:
             jobs = (self._jobs(place, beside, only) for place in places(self.data))
             return looked_at_by_workers(cluster, look, self.data, jobs)

@@ -9,7 +9,8 @@ A set of pixels is seen through its whole section and in the first half of the n
 compared across a cut, at equal depth, tissue against the same tissue. Pixels that stay the same around a cut only may
 be seen there too, as sets of their own. Anatomy drifts (slope), and pixels that are one class at both cuts may be
 another between them (bump). All classes of a section, agarose too, share what its profile has of its own (bend), as
-where the focus moved. Sets of agarose may be tied to one level. It is solved by generalized least squares; jitter is a random effect that all sets of a plane share.
+where the focus moved. Sets of agarose may be tied to one level. It is solved by generalized least squares; jitter is a
+random effect that all sets of a plane share.
 """
 
 from __future__ import annotations

@@ -1,0 +1,191 @@
+"""A cluster of processes: the same bits, nothing large through the client, and workers that die."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+import threading
+import time
+import warnings
+from pathlib import Path
+
+import dask
+import numpy as np
+import pytest
+import xarray as xr
+
+from xoctnorm import cluster
+from xoctnorm.phantom import make_phantom
+
+distributed = pytest.importorskip("distributed")
+
+CALLS = [
+    {"drift": None},
+    {"drift": "scale"},
+    {"drift": "histogram", "zprofile_sigma": 2},
+    {"drift": "quantile"},
+    {"drift": "joint", "flatten_depth": True},
+]
+CHUNKS = [{"z": 3, "y": 50, "x": 70}, {"z": 1, "y": 96, "x": 60}, {"z": -1, "y": -1, "x": -1}]
+
+
+@pytest.fixture(scope="module")
+def client():
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", memory_limit=None
+        ) as of_processes,
+        distributed.Client(of_processes) as client,
+    ):
+        yield client
+
+
+@pytest.fixture(scope="module")
+def volume() -> xr.DataArray:
+    return make_phantom(shape=(96, 120), n_sections=6, planes_per_section=8, seed=3)["volume"]
+
+
+def alone(function):
+    """What a function returns where this process computes."""
+    with dask.config.set(scheduler="synchronous"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return function()
+
+
+def assert_same(found: xr.Dataset | xr.DataArray, expected: xr.Dataset | xr.DataArray) -> None:
+    names = expected.variables if isinstance(expected, xr.Dataset) else expected.coords
+    for name in names:
+        np.testing.assert_array_equal(found[name], expected[name], err_msg=str(name))
+
+
+@pytest.mark.parametrize("call", CALLS, ids=str)
+@pytest.mark.parametrize("chunks", CHUNKS, ids=str)
+@pytest.mark.filterwarnings("ignore::xoctnorm.OctnormWarning")
+def test_the_same_bits(client, volume, call, chunks):
+    expected = alone(lambda: volume.octnorm.fit(**call))
+    found = volume.chunk(chunks).octnorm.fit(**call)
+    assert_same(found, expected)
+    of_call = [dataset.attrs["xoctnorm_provenance"] for dataset in (found, expected)]
+    assert len({text[text.index('"digest"') :][:60] for text in of_call}) == 1
+
+
+@pytest.mark.filterwarnings("ignore::xoctnorm.OctnormWarning", "ignore:Sending large graph")  # of a volume in memory
+def test_strips_of_rows_and_a_mask_by_the_user(client):
+    phantom = make_phantom(shape=(400, 500), n_sections=3, planes_per_section=4, seed=4)
+    volume, tissue = phantom["volume"], phantom["tissue_mask"]
+    chunked = volume.chunk(z=5, y=150, x=-1)
+    without_signal = np.zeros(volume.shape[1:], bool)
+    without_signal[:40, :40] = True
+    for call in ({"drift": "joint"}, {"drift": "joint", "noise_floor": without_signal}):
+        assert_same(chunked.octnorm.fit(**call), alone(lambda: volume.octnorm.fit(**call)))  # noqa: B023
+    smooth = alone(lambda: volume.octnorm.smooth_zprofile(mask=tissue))
+    np.testing.assert_array_equal(chunked.octnorm.smooth_zprofile(mask=tissue.chunk(z=5)), smooth)
+
+
+@pytest.mark.filterwarnings("ignore::xoctnorm.OctnormWarning", "ignore:Sending large graph")
+def test_nothing_large_comes_to_the_client(client, monkeypatch):
+    volume = make_phantom(shape=(600, 720), n_sections=4, planes_per_section=10, seed=5)["volume"].chunk(z=4)
+    came: list[int] = []
+    awaited = cluster._awaited
+
+    def weighed(*arguments):
+        result = awaited(*arguments)
+        came.append(len(pickle.dumps(result)))
+        return result
+
+    monkeypatch.setattr(cluster, "_awaited", weighed)
+    monkeypatch.setattr("xoctnorm.volume.loaded", None)  # which reads blocks here
+    shares = {}
+    for call in CALLS:
+        came.clear()
+        volume.octnorm.fit(**call)
+        shares[str(call["drift"])] = sum(came) / volume.nbytes
+    by_model = {drift: share for drift, share in shares.items() if drift in ("joint", "quantile")}
+    # Mean projections and samples; the model of tissue also looks at planes of at most 131 072 pixels, here a quarter.
+    assert max(share for drift, share in shares.items() if drift not in by_model) < 0.1
+    assert max(by_model.values()) < 0.7
+
+
+class Slow:
+    """Planes that take their time, so that there is time to kill."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(self, block: np.ndarray) -> np.ndarray:
+        if block.size:
+            (self.folder / f"{time.time_ns()}-{os.getpid()}").touch()
+            time.sleep(0.05)
+        return block
+
+
+def killed_meanwhile(client, folder: Path, function):
+    """What a function returns while a worker that has begun to read is killed."""
+    killed = []
+
+    def kill() -> None:
+        while not killed:
+            marks = sorted(folder.iterdir())
+            if len(marks) > 4:
+                worker = int(marks[-1].name.split("-")[1])
+                os.kill(worker, signal.SIGKILL)
+                killed.append(worker)
+            time.sleep(0.01)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    try:
+        result = function()
+    finally:
+        killed.append(0)
+        thread.join()
+    assert killed[0]
+    client.wait_for_workers(2)
+    return result
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("call", [{"drift": "scale"}, {"drift": "joint"}], ids=str)
+@pytest.mark.filterwarnings("ignore::xoctnorm.OctnormWarning")
+def test_a_worker_dies_in_the_middle_of_fit(client, volume, call, tmp_path):
+    slow = volume.chunk(z=2).copy()
+    slow = slow.copy(data=slow.data.map_blocks(Slow(tmp_path), dtype=slow.dtype, meta=np.empty((0, 0, 0), slow.dtype)))
+    found = killed_meanwhile(client, tmp_path, lambda: slow.octnorm.fit(**call))
+    assert_same(found, alone(lambda: volume.octnorm.fit(**call)))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::xoctnorm.OctnormWarning")
+def test_a_worker_dies_while_a_file_is_written(client, volume, tmp_path):
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    slow = volume.chunk(z=2)
+    slow = slow.copy(data=slow.data.map_blocks(Slow(marks), dtype=slow.dtype, meta=np.empty((0, 0, 0), slow.dtype)))
+    correction = alone(lambda: volume.octnorm.fit(drift="scale"))
+    result = slow.octnorm.apply(correction)
+    path = killed_meanwhile(client, marks, lambda: result.octnorm.to_netcdf(tmp_path / "brain.nc"))
+    expected = volume.octnorm.apply(correction)
+    with xr.open_dataarray(path) as back:
+        np.testing.assert_array_equal(back, expected)
+        digests = [
+            json.loads(da.attrs["xoctnorm_provenance"])["steps"][-1]["applied_to"]["digest"] for da in (back, expected)
+        ]
+        assert digests[0] == digests[1]
+
+
+@pytest.mark.slow
+def test_a_cluster_without_workers_is_given_up(volume, tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "_GLANCE", 0.2)
+    monkeypatch.setattr(cluster, "_PATIENCE", 1.0)
+    path = tmp_path / "brain.nc"
+    path.write_bytes(b"old")
+    with (
+        distributed.LocalCluster(n_workers=0, dashboard_address=":0") as empty,
+        distributed.Client(empty),
+        pytest.raises(RuntimeError, match="no worker"),
+    ):
+        (2 * volume.chunk(z=4)).octnorm.to_netcdf(path)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
