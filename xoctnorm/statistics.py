@@ -91,11 +91,14 @@ def survey(blocks: Iterable[NDArray[np.generic]], start: int, section_index: NDA
     each plane after plane: neither threads nor blocks change a bit.
     """
     of_strips: list[_StripSurvey] = []
+    means: NDArray[np.float32] | None = None
     samples: list[NDArray[np.generic]] = []
     for block in blocks:
         if not of_strips:
             shape = block.shape[1:]
-            of_strips = [_StripSurvey(rows, shape, block.dtype, section_index) for rows in strips(shape)]
+            if section_index is not None:
+                means = np.empty((section_index.max() + 1, *shape), np.float32)
+            of_strips = [_StripSurvey(rows, shape, block.dtype, section_index, means) for rows in strips(shape)]
         first = len(samples)
         for _ in in_threads(partial(_StripSurvey.add, block=block, first=first, start=start), of_strips):
             pass
@@ -108,9 +111,9 @@ def survey(blocks: Iterable[NDArray[np.generic]], start: int, section_index: NDA
     if overflowing:  # such a volume is refused; its means may not exist
         return Survey(np.full(shape, np.nan), lowest, highest, tuple(overflowing), digest)
     mean = np.concatenate([strip.projection.mean() for strip in of_strips])
-    means = None
-    if section_index is not None:
-        means = np.concatenate([strip.sections.means() for strip in of_strips], axis=1)
+    for strip in of_strips:
+        if strip.sections is not None:
+            strip.sections.finish()
     return Survey(mean, lowest, highest, (), digest, tuple(samples), means)
 
 
@@ -122,11 +125,16 @@ class _StripSurvey:
     """What is found out about some rows of all planes; `ranges` has the least and the largest value of each plane."""
 
     def __init__(
-        self, rows: slice, shape: tuple[int, int], dtype: np.dtype[np.generic], section_index: NDArray[np.int64] | None
+        self,
+        rows: slice,
+        shape: tuple[int, int],
+        dtype: np.dtype[np.generic],
+        section_index: NDArray[np.int64] | None,
+        means: NDArray[np.float32] | None,
     ) -> None:
         self._rows, self._shape, self._section_index = rows, shape, section_index
-        strip = rows.stop - rows.start, shape[1]
-        self.projection, self.sections = MeanProjection(strip, dtype), SectionMeans(strip)
+        self.projection = MeanProjection((rows.stop - rows.start, shape[1]), dtype)
+        self.sections = None if means is None else SectionMeans(means[:, rows])
         self.ranges: list[tuple[float, float]] = []
         self.digest = 0
 
@@ -138,7 +146,7 @@ class _StripSurvey:
             with np.errstate(invalid="ignore"):  # infinity: such a volume is refused
                 self.ranges.append(self.projection.add(strip))
             self.digest += digest(strip, start + (number * n_y + self._rows.start) * n_x)
-            if self._section_index is not None and not _overflows(*self.ranges[-1]):
+            if self._section_index is not None and self.sections is not None and not _overflows(*self.ranges[-1]):
                 self.sections.add(strip, int(self._section_index[number]))
 
 

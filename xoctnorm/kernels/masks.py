@@ -57,20 +57,20 @@ def _range(plane: NDArray[Any]) -> tuple[float, float]:
 class SectionMeans:
     """Mean of the planes of every section, summed in float64 in plane order, one section at a time.
 
-    Exact zeros are empty, as NaN is: both are left out. A mean is NaN where a section has no data.
-    Finished means are float32.
+    Exact zeros are empty, as NaN is: both are left out. Means go into `means`, `(section, y, x)`, as soon as they are
+    known, that of the last section with `finish`. A mean is NaN where a section has no data.
     """
 
-    def __init__(self, shape: tuple[int, int]) -> None:
-        self._shape = shape
+    def __init__(self, means: NDArray[np.float32]) -> None:
+        self._means = means
         self._row = -1
-        self._finished: list[NDArray[np.float32]] = []
 
     def add(self, plane: NDArray[Any], row: int) -> None:
         """Add the next plane, which belongs to section `row`; rows never go down."""
         if row != self._row:
-            self._finish()
-            self._row, self._sum, self._count = row, np.zeros(self._shape), np.zeros(self._shape, np.int32)
+            self.finish()
+            shape = self._means.shape[1:]
+            self._row, self._sum, self._count = row, np.zeros(shape), np.zeros(shape, np.int32)
         if plane.dtype == np.float32:
             from xoctnorm.kernels import compiled
 
@@ -82,17 +82,12 @@ class SectionMeans:
         self._count += has
         np.add(self._sum, plane, out=self._sum, where=has)
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
+        """The last section is complete."""
         if self._row >= 0:
-            mean = np.full(self._shape, np.nan)
+            mean = np.full(self._sum.shape, np.nan)
             np.divide(self._sum, self._count, out=mean, where=self._count > 0)
-            self._finished.append(mean.astype(np.float32))
-
-    def means(self) -> NDArray[np.float32]:
-        """Means `(section, y, x)` of all sections so far."""
-        self._finish()
-        self._row = -1
-        return np.stack(self._finished)
+            self._means[self._row] = mean
 
 
 def without_small_parts(mask: NDArray[np.bool_], field: NDArray[np.bool_], least: float) -> NDArray[np.bool_]:
