@@ -104,6 +104,46 @@ class Planes:
         cuts: Series = (last + np.append(first[1:], last[-1] + 1)) / 2
         return cuts
 
+    @cached_property
+    def start(self) -> dict[str, int]:
+        """First of the unknowns of every kind, and their number."""
+        n, sizes = self.n_sections, self.n_depths
+        counts = {
+            "gain": n,
+            "profile": _N_CLASSES * sizes,
+            "slope": 2 * n,
+            "bump": 2 * n,
+            "bend": 2 * n,
+            "offset": _N_CLASSES * n,
+            "medium": 1,
+        }
+        starts = np.cumsum([0, *counts.values()])
+        return dict(zip([*counts, "end"], starts.tolist(), strict=True))
+
+    @cached_property
+    def prior_rows(self) -> Priors:
+        """Equations that hold beside what is observed, those that tie agarose last."""
+        at, n, n_depths = self.start, self.n_sections, self.n_depths
+        width, depths = at["end"], np.arange(1, max(n_depths - 2, 1))[:, None] + np.arange(3)
+        blocks = [("firm", rows_of(width, np.arange(n)[None], np.full((1, n), 1 / n)))]
+        blocks.append(("walk", differences(width, at["gain"], n, (1.0, -1.0))))
+        for kind in TISSUES:
+            pairs = at["profile"] + np.concatenate([kind * n_depths + depths, AGAROSE * n_depths + depths], axis=1)
+            second = np.array([1.0, -2.0, 1.0, -1.0, 2.0, -1.0])
+            blocks.append(("attenuation", rows_of(width, pairs, np.tile(second, (len(pairs), 1)))))
+        for kind in range(_N_CLASSES):
+            start = at["profile"] + kind * n_depths
+            mean = rows_of(width, start + np.arange(n_depths)[None], np.full((1, n_depths), 1 / n_depths))
+            blocks.append(("firm", mean))
+            blocks.append(("profile", differences(width, start + 1, n_depths - 1, (-1.0, 3.0, -3.0, 1.0))))
+            blocks.append(("wide", differences(width, start, n_depths, (1.0,))))
+        blocks += [(name, differences(width, at[name], 2 * n, (1.0,))) for name in ("slope", "bump", "bend")]
+        blocks.append(("loose", differences(width, at["offset"], _N_CLASSES * n, (1.0,))))
+        blocks.append(("loose", differences(width, at["medium"], 1, (1.0,))))
+        pairs = np.stack([at["offset"] + AGAROSE * n + np.arange(n), np.full(n, at["medium"])], axis=1)
+        blocks.append(("agarose", rows_of(width, pairs, np.tile([1.0, -1.0], (n, 1)))))
+        return Priors.of(blocks)
+
 
 @dataclass(frozen=True)
 class Solution:
@@ -173,24 +213,9 @@ class DriftModel:
         return rows
 
     @cached_property
-    def _start(self) -> dict[str, int]:
-        n, sizes = self.planes.n_sections, self.planes.n_depths
-        counts = {
-            "gain": n,
-            "profile": _N_CLASSES * sizes,
-            "slope": 2 * n,
-            "bump": 2 * n,
-            "bend": 2 * n,
-            "offset": _N_CLASSES * n,
-            "medium": 1,
-        }
-        starts = np.cumsum([0, *counts.values()])
-        return dict(zip([*counts, "end"], starts.tolist(), strict=True))
-
-    @cached_property
     def _design(self) -> scipy.sparse.csr_array:
         """Unknowns in every observation, a row each, slots of a plane after one another."""
-        p, at = self.planes, self._start
+        p, at = self.planes, self.planes.start
         n_z, n_slots = self.known.shape
         section = np.broadcast_to(p.section[:, None], self.known.shape)
         depth = np.broadcast_to(p.depth[:, None], self.known.shape)
@@ -218,38 +243,14 @@ class DriftModel:
         rows = np.repeat(np.arange(n_z * n_slots), values.shape[-1])
         return scipy.sparse.csr_array((values.ravel(), (rows, columns.ravel())), shape=(n_z * n_slots, at["end"]))
 
-    @cached_property
-    def _prior_rows(self) -> Priors:
-        """Equations that hold beside what is observed, those that tie agarose last."""
-        at, n, n_depths = self._start, self.planes.n_sections, self.planes.n_depths
-        width, depths = at["end"], np.arange(1, max(n_depths - 2, 1))[:, None] + np.arange(3)
-        blocks = [("firm", rows_of(width, np.arange(n)[None], np.full((1, n), 1 / n)))]
-        blocks.append(("walk", differences(width, at["gain"], n, (1.0, -1.0))))
-        for kind in TISSUES:
-            pairs = at["profile"] + np.concatenate([kind * n_depths + depths, AGAROSE * n_depths + depths], axis=1)
-            second = np.array([1.0, -2.0, 1.0, -1.0, 2.0, -1.0])
-            blocks.append(("attenuation", rows_of(width, pairs, np.tile(second, (len(pairs), 1)))))
-        for kind in range(_N_CLASSES):
-            start = at["profile"] + kind * n_depths
-            mean = rows_of(width, start + np.arange(n_depths)[None], np.full((1, n_depths), 1 / n_depths))
-            blocks.append(("firm", mean))
-            blocks.append(("profile", differences(width, start + 1, n_depths - 1, (-1.0, 3.0, -3.0, 1.0))))
-            blocks.append(("wide", differences(width, start, n_depths, (1.0,))))
-        blocks += [(name, differences(width, at[name], 2 * n, (1.0,))) for name in ("slope", "bump", "bend")]
-        blocks.append(("loose", differences(width, at["offset"], _N_CLASSES * n, (1.0,))))
-        blocks.append(("loose", differences(width, at["medium"], 1, (1.0,))))
-        pairs = np.stack([at["offset"] + AGAROSE * n + np.arange(n), np.full(n, at["medium"])], axis=1)
-        blocks.append(("agarose", rows_of(width, pairs, np.tile([1.0, -1.0], (n, 1)))))
-        return Priors.of(blocks)
-
     def _prior_weights(self, spreads: Spreads, tied: NDArray[np.bool_]) -> Series:
         """What brings the equations that hold beside what is observed to units of their standard deviations."""
         deviation = {"firm": _FIRM, "walk": _GAIN_WALK, "wide": 100.0, "loose": _LOOSE}
         names = ("attenuation", "profile", "slope", "bump", "bend", "agarose")
         deviation |= {name: getattr(spreads, name) for name in names}
-        left_out = np.zeros(len(self._prior_rows.group), bool)
+        left_out = np.zeros(len(self.planes.prior_rows.group), bool)
         left_out[-len(tied) :] = ~tied
-        return self._prior_rows.weights(deviation, left_out)
+        return self.planes.prior_rows.weights(deviation, left_out)
 
     def _covariance(self, spreads: Spreads, inflation: Series) -> Series:
         """Covariance of the observations of every plane, without jitter, `(plane, slot, slot)`."""
@@ -276,7 +277,7 @@ class DriftModel:
 
     def solve(self, floor: float | Series, spreads: Spreads, tied: NDArray[np.bool_]) -> Solution:
         """Estimate everything at a noise floor, with the agarose of some sections tied to one level."""
-        known, at = self.known, self._start
+        known, at = self.known, self.planes.start
         n, n_depths = self.planes.n_sections, self.planes.n_depths
         found = self._reduced(floor, spreads, tied)
         u, left = found.unknowns, np.where(known, found.left, 0)
@@ -323,7 +324,7 @@ class DriftModel:
         own = self._covariance(spreads, inflation)
         weight, jitter = np.empty_like(own), self._jitter_variance(spreads)
         log_det = compiled_drift.invert_blocks(own, known, jitter, weight) - 2 * float(np.log(inflation[known]).sum())
-        design, priors, prior_weight = self._design, self._prior_rows, self._prior_weights(spreads, tied)
+        design, priors, prior_weight = self._design, self.planes.prior_rows, self._prior_weights(spreads, tied)
         normal, right = normal_equations(design, weight, y, priors, prior_weight)
         factor = Factor.of(normal)
         u = factor.solve(right)
