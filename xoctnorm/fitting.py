@@ -79,29 +79,30 @@ def fit(
             data = da.variable.transpose(*volume_dims(da, section)).isel(at)
             noise = _noise_part(masks.get("noise_floor"), at, data.dims)
             outside = None if noise is None or noise.ndim > 2 else np.asarray(noise.data, bool)
-            first = first_read(data, call, number, index, outside, decibels=decibels)
-            volume = Volume(
-                data,
-                sections=sections,
-                survey=first,
-                agarose=_agarose_part(masks.get("agarose_mask"), at, sections),
-                tissue=_tissue_part(masks.get("mask"), at, data.dims),
-                seeds=_agarose_part(masks.get("seeds"), at, sections),
-                pixel_area=_pixel_area(da),
-                units=None if da.attrs.get("units") is None else str(da.attrs["units"]),
-                described=" ".join(str(part) for part in (da.name, da.attrs.get("long_name")) if part),
-                depth=_along_planes(da, "depth", section),
-                position=_along_planes(da, "position", section),
-                noise=noise,
-                ends=next((PlaneEnds(q) for q in wanted if q is not None), None),
+            part, part_notes, part_decisions, of_values = _fit_volume(
+                Volume(
+                    data,
+                    sections=sections,
+                    survey=first_read(data, call, number, index, outside, decibels=decibels),
+                    agarose=_agarose_part(masks.get("agarose_mask"), at, sections),
+                    tissue=_tissue_part(masks.get("mask"), at, data.dims),
+                    seeds=_agarose_part(masks.get("seeds"), at, sections),
+                    pixel_area=_pixel_area(da),
+                    units=None if da.attrs.get("units") is None else str(da.attrs["units"]),
+                    described=" ".join(str(part) for part in (da.name, da.attrs.get("long_name")) if part),
+                    depth=_along_planes(da, "depth", section),
+                    position=_along_planes(da, "position", section),
+                    noise=noise,
+                    ends=next((PlaneEnds(q) for q in wanted if q is not None), None),
+                ),
+                corrections,
             )
-            part, part_notes, part_decisions = _fit_volume(volume, corrections)
         except InputError as error:
             raise InputError(call.method, [where + problem for problem in error.problems]) from None
         parts.append(part)
         notes += [where + note for note in part_notes]
         decisions += [where + decision for decision in part_decisions]
-        digest = (digest + first.digest) % MODULUS
+        digest = (digest + of_values) % MODULUS
 
     fitted = _stack(parts, further, sizes)
     step = provenance.new_step(
@@ -200,7 +201,8 @@ def _notes(corrections: Sequence[Correction], sections: Sections) -> list[str]:
     return notes
 
 
-def _fit_volume(volume: Volume, corrections: Sequence[Correction]) -> tuple[xr.Dataset, list[str], list[str]]:
+def _fit_volume(volume: Volume, corrections: Sequence[Correction]) -> tuple[xr.Dataset, list[str], list[str], int]:
+    """Fitted numbers, notes, decisions, and the digest of the values."""
     fitted = xr.Dataset({"section_index": volume.per_plane(volume.sections.index)})
     notes: list[str] = []
     decisions: list[str] = []
@@ -210,9 +212,11 @@ def _fit_volume(volume: Volume, corrections: Sequence[Correction]) -> tuple[xr.D
         notes += part_notes
         decisions += part.attrs.get("decisions", [])
         if "agarose_mask" in part:
-            volume = replace(volume, agarose=AgaroseMask(part["agarose_mask"].variable, volume.sections.index))
+            agarose = AgaroseMask(part["agarose_mask"].variable, volume.sections.index)
+            # Mean projections of sections, which may be many, have told where it is: from here on they are not needed.
+            volume = replace(volume, agarose=agarose, survey=replace(volume.survey, section_images=None))
         volume = correction.apply(volume, fitted)
-    return fitted, notes, decisions
+    return fitted, notes, decisions, volume.survey.digest
 
 
 def _agarose_part(mask: xr.DataArray | None, at: Mapping[str, int], sections: Sections) -> AgaroseMask | None:

@@ -87,8 +87,7 @@ def observe(
     excluded = np.array([str(label) in {str(out) for out in exclude} for label in sections.labels])
     used = ~excluded[index] & (weight == 1)
     kept = np.unique(index[used])
-    views, masked_mean = _read_views(volume, used, np.searchsorted(kept, index)[used])
-    means = views.means()
+    means, masked_mean = _read_views(volume, used, np.searchsorted(kept, index)[used])
     empty = ~np.isfinite(means).any(axis=(1, 2, 3))
     if empty.all():
         raise_problems("drift", ["no section has data in its planes: nothing can be fitted"])
@@ -172,8 +171,8 @@ def _depths(volume: Volume, first_depth: int | None) -> tuple[NDArray[np.int64],
     )
 
 
-def _read_views(volume: Volume, used: NDArray[np.bool_], row: NDArray[np.int64]) -> tuple[SectionViews, float]:
-    """Views of the sections, and the mean over voxels without signal; one read."""
+def _read_views(volume: Volume, used: NDArray[np.bool_], row: NDArray[np.int64]) -> tuple[NDArray[np.float32], float]:
+    """Means of the views of sections, and the mean over voxels without signal; one read."""
     factor = coarse_factor(*volume.data.shape[-2:])
     n_y, n_x = (-(-n // factor) for n in volume.data.shape[-2:])
     views = SectionViews((n_y, n_x), np.bincount(row))
@@ -193,7 +192,7 @@ def _read_views(volume: Volume, used: NDArray[np.bool_], row: NDArray[np.int64])
             at += 1
     if volume.noise is not None and not count:
         raise_problems("noise_floor", ["noise_floor is a mask without voxels that have data: mark some without signal"])
-    return views, total / count if count else np.nan
+    return views.means(), total / count if count else np.nan
 
 
 def _sum_of_noise(plane: Plane, marked: NDArray[np.bool_] | None = None) -> tuple[float, int]:

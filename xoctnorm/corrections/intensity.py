@@ -66,8 +66,11 @@ class Linearize(Correction):
         return fitted, [] if sure else [f"intensity is taken for {scale}: {why}; say intensity= where it is not"]
 
     def apply(self, planes: PlanesT, fitted: xr.Dataset) -> PlanesT:
-        """Linearize every plane."""
-        return planes.through(Transfer(linearize, (fitted["intensity_scale"].variable,)))
+        """Linearize every plane; nothing is to be done, and no plane to be copied, where intensity is linear."""
+        scale = fitted["intensity_scale"].variable
+        if scale.chunks is None and not scale.to_numpy().any():
+            return planes
+        return planes.through(Transfer(linearize, (scale,)))
 
 
 def _is_decibel(units: str | None) -> bool:

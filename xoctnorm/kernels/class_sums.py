@@ -291,7 +291,9 @@ class _TileSeries:
 
 
 def _nanmedian(values: Series, axis: int) -> Series:
-    known = np.isfinite(values)
-    filled = np.where(known.any(axis=axis, keepdims=True), values, 1.0)
-    median: Series = np.nanmedian(filled, axis=axis)
+    """Median of what is known; 1 where nothing is."""
+    ordered, count = np.sort(values, axis=axis), np.sum(~np.isnan(values), axis=axis, keepdims=True)  # NaN comes last
+    low, high = (np.take_along_axis(ordered, at, axis) for at in (np.maximum(count - 1, 0) // 2, count // 2))
+    known = np.isfinite(values).any(axis=axis, keepdims=True)
+    median: Series = np.where(known, (low + high) / 2, 1.0).squeeze(axis)
     return median

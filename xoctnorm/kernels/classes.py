@@ -70,9 +70,9 @@ class SectionViews:
             compiled.add_capped(compiled.frozen(plane), cap, sums, counts)
 
     def means(self) -> Image:
-        """Means `(section, view, y, x)`; NaN where there is no data."""
+        """Means `(section, view, y, x)`, in the place of the sums, once all planes are added; NaN without data."""
         with np.errstate(invalid="ignore"):
-            return np.divide(self._sums, self._counts, dtype=np.float32)
+            return np.divide(self._sums, self._counts, out=self._sums)
 
 
 def view_cap(plane: NDArray[np.float32]) -> float:
