@@ -12,18 +12,23 @@ import xarray as xr
 
 from xoctnorm.errors import listed, warn
 from xoctnorm.kernels.pyramid import halved_planes
-from xoctnorm.pieces import Region
 from xoctnorm.provenance import SOURCE
 from xoctnorm.zarr_store import Contents, write_store
 from xoctnorm.zarr_volume import checked_place, chunk_lengths, compressors, documents, identity, layout, part, prepared
 
 GROUP = "xoctnorm"
 # OME has names of its own for axes and units.
-AXES = {"time": ("t", "time"), "channel": ("c", "channel"), "z": ("z", "space"), "y": ("y", "space"), "x": ("x", "space")}
+AXES = {
+    "time": ("t", "time"),
+    "channel": ("c", "channel"),
+    "z": ("z", "space"),
+    "y": ("y", "space"),
+    "x": ("x", "space"),
+}
 _UNITS = {
     "nanometer": ("nm", "nanometre"),
-    "micrometer": ("um", "µm", "μm", "micron", "micrometre"),
-    "millimeter": ("mm", "millimetre"),
+    "micrometer": ("um", "µm", "μm", "micron", "microns", "micrometre", "micrometres"),
+    "millimeter": ("mm", "millimetre", "millimetres"),
     "centimeter": ("cm", "centimetre"),
     "meter": ("m", "metre"),
 }
@@ -46,21 +51,19 @@ def write_ome_zarr(
     (name,) = ds.data_vars
     chunks, ends = layout(volume)
     shapes = _shapes(volume, levels)
-    values, beside = lazy.pop(str(name)), ds.drop_vars(name)
+    values, beside = lazy.pop(str(name)), ds.drop_vars(str(name))
     beside.attrs = {**ds[name].attrs, "variable": name}
     lengths = chunk_lengths(volume, values, chunks)
     zarr_format = _ZARR_FORMAT[version]
+    begun = _levels(volume, shapes, tuple(lengths.values()), str(name), version)
     contents = Contents(
-        documents={
-            **documents(beside, list(lazy), lengths, zarr_format=zarr_format, group=GROUP),
-            **_levels(volume, shapes, tuple(lengths.values()), str(name), version),
-        },
+        documents=documents(beside, list(lazy), lengths, zarr_format=zarr_format, group=GROUP, begun=begun),
         ends=ends,
-        identity={
-            "call": "to_ome_zarr", "OME version": version, "levels": len(shapes), **identity(volume, ds)
-        },
-        blocks=lambda region: _pyramid(part(values, volume, values.dims, region), len(shapes))
-        | {f"{GROUP}/{key}": part(variable, volume, values.dims, region) for key, variable in lazy.items()},
+        identity={"call": "to_ome_zarr", "OME version": version, "levels": len(shapes), **identity(volume, ds)},
+        blocks=lambda region: (
+            _pyramid(part(values, volume, values.dims, region), len(shapes))
+            | {f"{GROUP}/{key}": part(variable, volume, values.dims, region) for key, variable in lazy.items()}
+        ),
     )
     write_store("to_ome_zarr", volume, contents, place)
     return Path(place.target) if place.local else str(path)
@@ -113,7 +116,7 @@ def _pyramid(planes: xr.Variable, n_levels: int) -> dict[str, xr.Variable]:
 
 def _levels(
     volume: xr.DataArray, shapes: list[tuple[int, ...]], chunks: tuple[int, ...], name: str, version: str
-) -> dict[str, bytes]:
+) -> dict[str, Any]:
     """Metadata of the root and of every level."""
     import zarr
     from zarr.storage import MemoryStore
@@ -163,12 +166,15 @@ def _levels(
             fill_value=np.nan if volume.dtype.kind == "f" else 0,
             **own,
         )
-    return {key: value.to_bytes() for key, value in content.items()}
+    return content
 
 
 def _axes(volume: xr.DataArray) -> tuple[list[dict[str, str]], list[float], list[float]]:
     """Axes of OME, and spacing and start along each."""
-    axes, scale, start, uneven = [], [], [], []
+    axes: list[dict[str, str]] = []
+    scale: list[float] = []
+    start: list[float] = []
+    uneven: list[str] = []
     for dim in volume.dims:
         name, kind = AXES.get(str(dim), (str(dim), None))
         axis = {"name": name, **({} if kind is None else {"type": kind})}
@@ -182,8 +188,12 @@ def _axes(volume: xr.DataArray) -> tuple[list[dict[str, str]], list[float], list
                 if (np.abs(steps - step) > 0.01 * abs(step)).any():
                     uneven.append(str(dim))
             units = str(volume[dim].attrs.get("units", "")).strip()
-            axis |= {"unit": full for full, short in _UNITS.items() if units.removesuffix("s") in (full, *short)}
-        axes, scale, start = [*axes, axis], [*scale, step], [*start, first]
+            known = [full for full, short in _UNITS.items() if units in (full, f"{full}s", *short)]
+            if known:
+                axis["unit"] = known[0]
+        axes.append(axis)
+        scale.append(step)
+        start.append(first)
     if uneven:
         warn(
             f"{listed(uneven)}: not evenly spaced, which OME-Zarr cannot say: viewers are told the median spacing; the "

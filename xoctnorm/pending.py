@@ -80,7 +80,8 @@ def _lazy_words(volume: xr.DataArray, name: str, region: Mapping[Hashable, slice
     if dict(zip(known.dims, whole.shape, strict=True)) != dict(volume.sizes):
         # The volume is a part of what was corrected: its first region counts for all.
         if any(part.start for part in at):
-            return zeros(1, dtype=np.uint64)
+            nothing: Array = zeros(1, dtype=np.uint64)
+            return nothing
         at = [slice(0, None) for _ in at]
     array = whole[tuple(at)]
     words: Array = array.map_blocks(

@@ -52,7 +52,11 @@ class Contents:
 
     def last(self) -> list[str]:
         """Documents that come last: those that hold the record, which digests are added to, and then the root."""
-        records = [key for key, value in self.documents.items() if "/" in key and ATTRIBUTE.encode() in value]
+        records = [
+            key
+            for key, value in self.documents.items()
+            if key.endswith(("/zarr.json", "/.zattrs")) and ATTRIBUTE.encode() in value
+        ]
         root = sorted((key for key in self.documents if "/" not in key), key=lambda key: (key == ".zgroup", key))
         return records + root
 
@@ -83,7 +87,8 @@ def _plan(call: str, contents: Contents, place: Place) -> dict[str, Any]:
                 f"call: {listed(different)}. Call it as then to go on, or remove that folder to begin anew"
             )
             raise_problems(call, [problem])
-        return former
+        earlier: dict[str, Any] = former
+        return earlier
 
     place.clear()
     last = {key: contents.documents[key].decode() for key in contents.last()}
@@ -145,8 +150,7 @@ def _write_pieces(
 def _whole_chunks(block: xr.Variable, chunks: tuple[int, ...]) -> dict[Any, int]:
     """Lengths for the chunks of a piece that are whole chunks of the file, which no two tasks may write to."""
     return {
-        dim: -(-max(block.chunksizes[dim]) // length) * length
-        for dim, length in zip(block.dims, chunks, strict=True)
+        dim: -(-max(block.chunksizes[dim]) // length) * length for dim, length in zip(block.dims, chunks, strict=True)
     }
 
 

@@ -97,10 +97,20 @@ def part(variable: xr.Variable, volume: xr.DataArray, dims: Sequence[Hashable], 
 
 
 def documents(
-    ds: xr.Dataset, lazy: Sequence[str], lengths: Mapping[Hashable, int], *, zarr_format: int, group: str | None = None
+    ds: xr.Dataset,
+    lazy: Sequence[str],
+    lengths: Mapping[Hashable, int],
+    *,
+    zarr_format: int,
+    group: str | None = None,
+    begun: Mapping[str, Any] | None = None,
 ) -> dict[str, bytes]:
-    """Metadata of a store, and arrays that are in memory, by their keys; of lazy arrays only the metadata."""
+    """Metadata of a store, and arrays that are in memory, by their keys; of lazy arrays only the metadata.
+
+    With `begun` they are added to a store that has some.
+    """
     import dask.array
+    import zarr
     from zarr.storage import MemoryStore
 
     stand_ins = {
@@ -114,13 +124,15 @@ def documents(
         if name in ds.coords or variable.dtype.kind != "f":
             encoding[str(name)]["_FillValue"] = None
     texts = {name: _text(ds[name].variable, zarr_format) for name in ds.variables if ds[name].dtype.kind in "SUOT"}
-    content: dict[str, Any] = {}
+    content = dict(begun or {})
+    store = MemoryStore(content)
     with warnings.catch_warnings():
         # All readers of Zarr 3 that don't know consolidated metadata ignore them, and xarray warns where they lack.
         warnings.filterwarnings("ignore", message="Consolidated metadata")
-        ds.assign(stand_ins).assign(texts).drop_encoding().to_zarr(
-            MemoryStore(content), group=group, encoding=encoding, compute=False, zarr_format=zarr_format, consolidated=True
-        )
+        whole = ds.assign(stand_ins).assign(texts).drop_encoding()
+        options: dict[str, Any] = {"zarr_format": zarr_format, "encoding": encoding, "consolidated": False}
+        whole.to_zarr(store, group=group, compute=False, **options)
+        zarr.consolidate_metadata(store, zarr_format=options["zarr_format"])
     return {key: value.to_bytes() for key, value in content.items()}
 
 
