@@ -168,7 +168,7 @@ def at_random(folder: Path, rng: random.Random, lasting: float, old: int | None)
     if old is not None:
         check(lambda: write(target, old))
     log = target.parent / "log"
-    for kills in range(12):
+    for kills in range(12):  # noqa: B007
         log.write_text("")
         child = forked(lambda: write(target, 2))
         time.sleep(rng.uniform(0, lasting))
