@@ -7,7 +7,6 @@ import errno
 import json
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 import dask
@@ -40,8 +39,13 @@ def step_of(da):
 def small_pieces(monkeypatch):
     """Let volumes of tests have many pieces."""
     monkeypatch.setattr(pieces, "_CHUNK_PLANES", 2)
-    monkeypatch.setattr(pieces, "_CHUNK_BYTES", 64)
+    monkeypatch.setattr(pieces, "_CHUNK_BYTES", 150)
     monkeypatch.setattr(pieces, "_PIECE_BYTES", 1)
+
+
+@pytest.fixture
+def small_pieces_of_phantoms(monkeypatch, small_pieces):
+    monkeypatch.setattr(pieces, "_CHUNK_BYTES", 4000)
 
 
 # Round trips
@@ -69,7 +73,7 @@ def test_everything_comes_back_bit_for_bit(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["out.zarr"]
 
 
-@pytest.mark.usefixtures("small_pieces")
+@pytest.mark.usefixtures("small_pieces_of_phantoms")
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", HOLDINGS)
 def test_every_holding_gives_the_same_values(tmp_path, method, name, volume):
@@ -113,7 +117,7 @@ def test_labels_of_other_types(tmp_path):
 # Digests
 
 
-@pytest.mark.usefixtures("small_pieces")
+@pytest.mark.usefixtures("small_pieces_of_phantoms")
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("chunks", [{"z": 7, "x": 33}, {"z": -1}])
 def test_digest_is_counted_while_writing(tmp_path, method, chunks):
@@ -130,7 +134,7 @@ def test_digest_is_counted_while_writing(tmp_path, method, chunks):
     assert step_of(part)["applied_to"]["digest"] == fitted["digest"]
 
 
-@pytest.mark.usefixtures("small_pieces")
+@pytest.mark.usefixtures("small_pieces_of_phantoms")
 def test_every_block_is_computed_once(tmp_path):
     """Besides one for the first plane, which tells whether a call goes on."""
     seen = []
@@ -147,8 +151,9 @@ def test_every_block_is_computed_once(tmp_path):
 
 @pytest.mark.parametrize("scheduler", ["synchronous", "processes", "distributed"])
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.usefixtures("small_pieces")
-def test_schedulers(tmp_path, scheduler, method):
+@pytest.mark.usefixtures("small_pieces_of_phantoms")
+def test_schedulers(tmp_path, monkeypatch, scheduler, method):
+    monkeypatch.setattr(pieces, "_PIECE_BYTES", 20 * 64 * 80 * 4)
     raw = cut_brain()
     result = raw.chunk(z=10).octnorm.apply(raw.octnorm.fit())
     if scheduler == "distributed":
@@ -166,7 +171,7 @@ def test_schedulers(tmp_path, scheduler, method):
 # Interrupted calls
 
 
-class Stop(Exception):
+class StopError(Exception):
     pass
 
 
@@ -176,7 +181,7 @@ def failing(da, at, seen):
     def block(values, block_info):
         start = block_info[0]["array-location"][0][0]
         if start == at:
-            raise Stop
+            raise StopError
         seen.append(start)
         return values
 
@@ -187,16 +192,15 @@ def failing(da, at, seen):
 @pytest.mark.parametrize("method", METHODS)
 def test_an_interrupted_call_goes_on(tmp_path, method):
     da, target, seen = normalized(), tmp_path / "out.zarr", []
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         getattr(failing(da, 4, seen).octnorm, method)(target)
     assert [p.name for p in tmp_path.iterdir()] == ["out.zarr.partial"]
     for path in (tmp_path / "out.zarr.partial", tmp_path / "out.zarr.partial" / "store"):
-        with pytest.raises(FileNotFoundError), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with pytest.raises(FileNotFoundError):
             xr.open_zarr(path)
         with pytest.raises(InputError, match="is not complete: repeat the call"):
             open_volume(path)
-    with pytest.raises(InputError, match="does not exist .* is what an interrupted call left: repeat that call"):
+    with pytest.raises(InputError, match=r"does not exist .* is what an interrupted call left: repeat that call"):
         open_volume(target)
     seen.clear()
     path = getattr(failing(da, None, seen).octnorm, method)(target)
@@ -205,11 +209,11 @@ def test_an_interrupted_call_goes_on(tmp_path, method):
     assert [p.name for p in tmp_path.iterdir()] == ["out.zarr"]
 
 
-@pytest.mark.usefixtures("small_pieces")
+@pytest.mark.usefixtures("small_pieces_of_phantoms")
 def test_the_digest_survives_an_interruption(tmp_path):
     raw = cut_brain()
     correction = raw.octnorm.fit()
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         failing(raw, 20, []).octnorm.apply(correction).octnorm.to_zarr(tmp_path / "out.zarr")
     path = failing(raw, None, []).octnorm.apply(correction).octnorm.to_zarr(tmp_path / "out.zarr")
     step = step_of(opened(path))
@@ -231,7 +235,7 @@ def test_the_digest_survives_an_interruption(tmp_path):
 )
 def test_another_volume_does_not_go_on(tmp_path, change, different):
     da, target = normalized(), tmp_path / "out.zarr"
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         failing(da, 4, []).octnorm.to_zarr(target)
     with pytest.raises(
         InputError, match=rf"out\.zarr\.partial' is what an interrupted call .*{different}.*remove that"
@@ -242,10 +246,10 @@ def test_another_volume_does_not_go_on(tmp_path, change, different):
     xr.testing.assert_equal(opened(da.octnorm.to_zarr(target)), da)
 
 
-@pytest.mark.usefixtures("small_pieces")
+@pytest.mark.usefixtures("small_pieces_of_phantoms")
 def test_another_correction_does_not_go_on_and_another_time_does(tmp_path, monkeypatch):
     raw, target = cut_brain(), tmp_path / "out.zarr"
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         failing(raw, 20, []).octnorm.apply(raw.octnorm.fit()).octnorm.to_zarr(target)
     with pytest.raises(InputError, match=r"steps\[0\].parameters.max_depth_gain is 4.* and was"):
         raw.chunk(z=3).octnorm.apply(raw.octnorm.fit(flatten_depth=True, max_depth_gain=4.5)).octnorm.to_zarr(target)
@@ -282,7 +286,7 @@ def test_a_store_is_replaced_only_when_the_new_one_is_whole(tmp_path, method):
     getattr(old.octnorm, method)(target)
     with pytest.raises(InputError, match="exists; pass overwrite=True to replace it"):
         getattr(new.octnorm, method)(target)
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         getattr(failing(new, 4, []).octnorm, method)(target, overwrite=True)
     xr.testing.assert_equal(open_volume(target).compute(), old)
     getattr(new.octnorm, method)(target, overwrite=True)
@@ -304,12 +308,11 @@ def test_problems_with_the_place(tmp_path):
     ]:
         with pytest.raises(InputError, match=message):
             da.octnorm.to_zarr(tmp_path / path, overwrite=overwrite)
-    for back in (open_volume(store), xr.open_dataarray(store, engine="zarr")):
-        with pytest.raises(InputError, match="is what the volume was read from"):
-            back.octnorm.to_zarr(store, overwrite=True)
+    with pytest.raises(InputError, match="is what the volume was read from"):
+        open_volume(store).octnorm.to_zarr(store, overwrite=True)
     with pytest.raises(InputError, match="is no path of a store"):
         da.octnorm.to_zarr(3)
-    with pytest.raises(InputError, match="has dims .* and lacks 'z'"):
+    with pytest.raises(InputError, match=r"has dims .* and lacks 'z'"):
         da.rename(z="depth").octnorm.to_zarr(tmp_path / "d.zarr")
     assert (tmp_path / "b.zarr.partial" / "mine.txt").read_text() == "mine"
 
@@ -323,7 +326,7 @@ def test_where_nothing_can_be_renamed_the_root_comes_last(method):
     import fsspec
 
     da, address, memory = normalized(), f"memory://{method}/out.zarr", fsspec.filesystem("memory")
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         getattr(failing(da, 4, []).octnorm, method)(address)
     assert memory.exists(f"{address}.partial/plan.json")
     assert not memory.exists(f"{address}/zarr.json")
@@ -497,7 +500,7 @@ def test_halved_planes():
     [
         (100, 4 * 2**20, (16,) * 6 + (4,), 16, [32, 64, 96, 100]),
         (100, 4 * 2**20, (10,) * 10, 10, [30, 60, 90, 100]),
-        (100, 4 * 2**20, (100,), 20, [20, 40, 60, 80, 100]),
+        (100, 4 * 2**20, (100,), 10, [30, 60, 90, 100]),
         (30, 1000, (30,), 30, [30]),
         (4, 400 * 2**20, (1,) * 4, 1, [1, 2, 3, 4]),
     ],

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import weakref
+from collections import Counter
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -33,18 +34,25 @@ class _Chunked:
     dims: tuple[str, ...]
 
 
-# Names of chunked arrays that await their digest; an entry goes when the last graph with that array goes.
+# Names of chunked arrays that await their digest, and how many graphs have each: an entry goes with the last.
 _awaiting: dict[str, _Chunked] = {}
+_graphs: Counter[str] = Counter()
 
 
 def await_digest(data: xr.Variable, dims: tuple[str, ...]) -> str:
     """Remember a chunked array, whose digest counts its voxels with `dims` in this order; return its name."""
     array = data.data
     name: str = array.name
-    if name not in _awaiting:
-        _awaiting[name] = _Chunked(array.chunks, array.dtype, tuple(data.get_axis_num(dim) for dim in dims), dims)
-        weakref.finalize(array.dask.layers[name], _awaiting.pop, name, None)
+    _awaiting[name] = _Chunked(array.chunks, array.dtype, tuple(data.get_axis_num(dim) for dim in dims), dims)
+    _graphs[name] += 1
+    weakref.finalize(array.dask.layers[name], _forget, name)
     return name
+
+
+def _forget(name: str) -> None:
+    _graphs[name] -= 1
+    if not _graphs[name]:
+        del _graphs[name], _awaiting[name]
 
 
 def pending_digests(volume: xr.DataArray, region: Mapping[Hashable, slice] | None = None) -> dict[str, Array]:
