@@ -4,7 +4,7 @@
     python examples/quickstart.py brain.nc                             # with a coordinate section(z)
     python examples/quickstart.py stack.tif --planes-per-section 10    # dims are z, y, x
 
-A NetCDF or Zarr volume may be larger than memory: it is read a block of planes at a time.
+The volume may be larger than memory: it is read a block of planes at a time.
 """
 
 import argparse
@@ -30,7 +30,7 @@ def main() -> None:
     args = arguments()
     start = time.perf_counter()
     truth = None if args.volume else make_phantom()
-    volume = open_volume(args.volume) if truth is None else truth["volume"]
+    volume = xoctnorm.open_volume(args.volume) if truth is None else truth["volume"]
     if args.planes_per_section:
         volume = volume.octnorm.assign_sections(starts=range(0, volume.sizes["z"], args.planes_per_section))
     if args.sections:
@@ -60,7 +60,7 @@ def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description="Normalize a volume, write it, and draw it before and after.")
     parser.add_argument(
-        "volume", nargs="?", type=Path, help="NetCDF, Zarr, TIFF or .npy with dims z, y, x; none: a phantom"
+        "volume", nargs="?", type=Path, help="NetCDF, Zarr, OME-Zarr, TIFF, NIfTI or .npy; none: a phantom"
     )
     cuts = parser.add_mutually_exclusive_group()
     cuts.add_argument("--planes-per-section", type=int, metavar="N", help="a new section starts every N planes")
@@ -72,21 +72,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--keep-decay", action="store_true", help="do not take out the decay with depth")
     parser.add_argument("--out", type=Path, default=Path(), metavar="DIR")
     return parser.parse_args()
-
-
-def open_volume(path: Path) -> xr.DataArray:
-    """Open a volume; NetCDF and Zarr lazily, in whole planes. TIFF and .npy have dims z, y, x."""
-    if path.suffix == ".npy":
-        return xr.DataArray(np.load(path, mmap_mode="r"), dims=("z", "y", "x"), name=path.stem)
-    if path.suffix.lower() in (".tif", ".tiff"):
-        import tifffile
-
-        return xr.DataArray(tifffile.imread(path), dims=("z", "y", "x"), name=path.stem)
-    dataset = xr.open_dataset(path, engine="zarr" if path.is_dir() else None)
-    names = [name for name, array in dataset.items() if array.ndim == 3]
-    if len(names) != 1:
-        raise SystemExit(f"{path}: one volume (z, y, x) is needed, found {names or 'none'}")
-    return dataset[names[0]].chunk({"z": "auto", "y": -1, "x": -1})
 
 
 def tell(volume: xr.DataArray, correction: xr.Dataset) -> None:

@@ -33,7 +33,7 @@ def coarse_seeds(seeds: NDArray[np.bool_] | None, factor: int) -> NDArray[np.boo
     if seeds is None or factor == 1:
         return seeds
     mostly = coarse_mask(seeds, factor)
-    return mostly if mostly.any() else _block_sums(seeds, factor) > 0
+    return mostly if mostly.any() else block_sums(seeds, factor) > 0
 
 
 def coarse_mask(mask: NDArray[np.bool_], factor: int) -> NDArray[np.bool_]:
@@ -41,14 +41,14 @@ def coarse_mask(mask: NDArray[np.bool_], factor: int) -> NDArray[np.bool_]:
     if factor == 1:
         return mask
     rows, columns = (np.minimum(factor, n - np.arange(0, n, factor)) for n in mask.shape)
-    covered: NDArray[np.bool_] = 2 * _block_sums(mask, factor) > rows[:, None] * columns
+    covered: NDArray[np.bool_] = 2 * block_sums(mask, factor) > rows[:, None] * columns
     return covered
 
 
-def _block_sums(mask: NDArray[np.bool_], factor: int) -> NDArray[np.int64]:
-    """How many pixels of every block are True."""
-    sums = np.zeros([-(-n // factor) for n in mask.shape], np.int64)
-    for y, x in np.ndindex(min(factor, mask.shape[0]), min(factor, mask.shape[1])):
-        part = mask[y::factor, x::factor]
+def block_sums(values: NDArray[np.generic], factor: int) -> NDArray[np.float64]:
+    """Sums of blocks of a plane, in float64; those at its far edges may be smaller."""
+    sums = np.zeros([-(-n // factor) for n in values.shape])
+    for y, x in np.ndindex(min(factor, values.shape[0]), min(factor, values.shape[1])):
+        part = values[y::factor, x::factor]
         sums[: part.shape[0], : part.shape[1]] += part
     return sums
