@@ -7,7 +7,8 @@ from importlib.metadata import version
 
 from xoctnorm.accessor import OctnormAccessor
 from xoctnorm.errors import InputError, OctnormWarning
+from xoctnorm.opening import open_volume
 
-__all__ = ["InputError", "OctnormAccessor", "OctnormWarning", "__version__"]
+__all__ = ["InputError", "OctnormAccessor", "OctnormWarning", "__version__", "open_volume"]
 
 __version__ = version("xoctnorm")

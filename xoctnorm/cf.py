@@ -25,8 +25,11 @@ _RESERVED |= {"CLASS", "NAME", "REFERENCE_LIST", "DIMENSION_LIST"}
 _POINTERS = ("bounds", "climatology", "grid_mapping", "cell_measures", "formula_terms")
 
 
-def cf_dataset(volume: xr.DataArray) -> xr.Dataset:
-    """Everything that goes into the file: names, attributes and coordinates as CF has them, values untouched."""
+def cf_dataset(volume: xr.DataArray, call: str) -> xr.Dataset:
+    """Everything that goes into the file: names, attributes and coordinates as CF has them, values untouched.
+
+    `call` is what the history of the file has.
+    """
     indexes = [index for index in volume.xindexes.values() if isinstance(index, PandasMultiIndex)]
     levels = {index.dim: list(index.index.names) for index in indexes}
     array = volume.drop_encoding().reset_index(list(levels))
@@ -55,7 +58,7 @@ def cf_dataset(volume: xr.DataArray) -> xr.Dataset:
     ds.attrs = {
         "Conventions": ", ".join(["CF-1.11", *re.findall(r"ACDD-[\d.]+", str(volume.attrs.get("Conventions")))]),
         "title": attrs.get("long_name", name),
-        "history": f"{now()} {SOURCE}: to_netcdf()",
+        "history": f"{now()} {SOURCE}: {call}",
         **{key: value for key, value in attrs.items() if _GLOBAL.fullmatch(key) and isinstance(value, str) and value},
     }
     return ds

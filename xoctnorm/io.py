@@ -20,8 +20,9 @@ from xarray.backends import NetCDF4DataStore
 from xarray.backends.common import ArrayWriter
 from xarray.indexes import PandasMultiIndex
 
-from xoctnorm.cf import cf_dataset, record, stored
+from xoctnorm.cf import cf_dataset, stored
 from xoctnorm.errors import raise_problems
+from xoctnorm.files import sources, sync
 from xoctnorm.pending import pending_digests, with_digests
 from xoctnorm.provenance import ATTRIBUTE
 
@@ -83,13 +84,13 @@ def write_netcdf(volume: xr.DataArray, path: str | os.PathLike[str], *, compleve
     >>> back.name, back.section.values.tolist(), float(back.sum())
     ('volume', ['a', 'a', 'b', 'b'], 36.0)
     """
-    problems = [*_path_problems(volume, path), *_type_problems(volume)]
+    problems = [*_path_problems(volume, path), *type_problems(volume)]
     if isinstance(complevel, bool) or not isinstance(complevel, int | np.integer) or not 0 <= complevel <= 9:
         problems.append(f"complevel={complevel!r}: needs an integer from 0 (no compression) to 9; 1 is a good choice")
     raise_problems("to_netcdf", problems)
 
     target = Path(path).expanduser().resolve()
-    ds = _streamable(cf_dataset(volume))
+    ds = _streamable(cf_dataset(volume, "to_netcdf()"))
     encoding = {name: _encoding(ds, name, int(complevel)) for name in ds.variables}
     # A folder, not just a file: after an interrupt, dask's threads may still reopen the file, which would
     # create it anew; in a folder that is gone they cannot.
@@ -100,7 +101,7 @@ def write_netcdf(volume: xr.DataArray, path: str | os.PathLike[str], *, compleve
             digests = _write(ds, partial, encoding, pending_digests(volume))
             if digests:
                 _record_digests(partial, digests)
-            _sync(partial)
+            sync(partial)
         except (OSError, RuntimeError) as error:
             if isinstance(error, OSError) or "NetCDF: " in str(error):
                 raise _failure(target, ds.nbytes, free, error) from error
@@ -113,7 +114,7 @@ def write_netcdf(volume: xr.DataArray, path: str | os.PathLike[str], *, compleve
             # After an error NetCDF keeps the file open: unlinked only, it would go on filling the disk.
             os.truncate(file, 0)
         shutil.rmtree(folder, ignore_errors=True)
-    _sync(target.parent)
+    sync(target.parent)
     return target
 
 
@@ -134,25 +135,13 @@ def _path_problems(volume: xr.DataArray, path: str | os.PathLike[str]) -> Iterat
     elif exists and not (target.is_file() and os.access(target, os.W_OK)):
         yield f"{shown} is write-protected or no regular file; choose another path, or change its rights"
     elif exists and isinstance(volume, xr.DataArray):
-        same = [source for source in _sources(volume) if Path(source).exists() and target.samefile(source)]
+        same = [source for source in sources(volume) if Path(source).exists() and target.samefile(source)]
         if same:
             yield f"{shown} is the file that the volume was read from ({same[0]!r}); choose another path"
 
 
-def _sources(volume: xr.DataArray) -> Iterator[str]:
-    """Files that a volume was read from, as far as its encoding and its record tell."""
-    nodes: list[Any] = [record(volume.attrs), volume.encoding, *(c.encoding for c in volume.coords.values())]
-    while nodes:
-        node = nodes.pop()
-        if isinstance(node, dict):
-            if isinstance(node.get("source"), str):
-                yield node["source"]
-            nodes += node.values()
-        elif isinstance(node, list):
-            nodes += node
-
-
-def _type_problems(volume: xr.DataArray) -> Iterator[str]:
+def type_problems(volume: xr.DataArray) -> Iterator[str]:
+    """What is of a type that neither NetCDF nor Zarr holds."""
     if not isinstance(volume, xr.DataArray):
         yield f"volume is a {type(volume).__name__}, and a DataArray is needed; choose one variable of a Dataset"
         return
@@ -170,7 +159,7 @@ def _type_problems(volume: xr.DataArray) -> Iterator[str]:
             )
         if not fits:
             yield (
-                f"{name} has dtype {dtype}: NetCDF holds real numbers of up to 64 bits, bool, text and times; "
+                f"{name} has dtype {dtype}: files hold real numbers of up to 64 bits, bool, text and times; "
                 "convert it with .astype('float64') or .astype(str)"
             )
 
@@ -279,17 +268,6 @@ def _record_digests(path: Path, digests: dict[str, int]) -> None:
         for variable in file.variables.values():
             if ATTRIBUTE in variable.ncattrs():
                 variable.setncattr(ATTRIBUTE, with_digests(variable.getncattr(ATTRIBUTE), digests))
-
-
-def _sync(path: Path) -> None:
-    """Have a file, or the names in a folder, on the disk and not only in a cache."""
-    if path.is_dir() and os.name == "nt":  # Windows opens no folders.
-        return
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _failure(target: Path, needed: int, free: int, error: Exception) -> OSError:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import xarray as xr
 
 from xoctnorm.accessor.normalization import WholeJob
 from xoctnorm.accessor.sections import SectionsAndMasks
 from xoctnorm.accessor.steps import SingleSteps
+from xoctnorm.accessor.writing import Writing
 
 
 @xr.register_dataarray_accessor("octnorm")
-class OctnormAccessor(SectionsAndMasks, WholeJob, SingleSteps):
+class OctnormAccessor(SectionsAndMasks, WholeJob, SingleSteps, Writing):
     """Intensity normalization of a serial-section OCT volume.
 
     A volume is a DataArray with dims ``z``, ``y`` and ``x`` in any order, of any real dtype but bool.
@@ -35,31 +33,3 @@ class OctnormAccessor(SectionsAndMasks, WholeJob, SingleSteps):
     >>> normalized.dims, normalized.scale_factor.dims
     (('z', 'y', 'x'), ('z',))
     """
-
-    def to_netcdf(self, path: str | os.PathLike[str], *, complevel: int = 1) -> Path:
-        """Write the volume, what is attached to it and its record to a NetCDF file, all or nothing.
-
-        The file follows CF-1.11 and is read back, with everything attached, by `xarray.open_dataarray`. It is
-        written under another name in the same folder and renamed when it is complete, so a crash leaves the
-        old file or none.
-
-        Parameters
-        ----------
-        path
-            File to be written; an existing file is replaced. Its folder must exist.
-        complevel
-            Compression level of zlib, 0 (none) to 9.
-
-        Returns
-        -------
-        pathlib.Path
-            The file.
-
-        Raises
-        ------
-        InputError, OSError
-            Where the path is the input itself or cannot be written.
-        """
-        from xoctnorm.io import write_netcdf
-
-        return write_netcdf(self._volume, path, complevel=complevel)

@@ -41,18 +41,19 @@ def coarse_seeds(seeds: NDArray[np.bool_] | None, factor: int) -> NDArray[np.boo
     if seeds is None or factor == 1:
         return seeds
     mostly = coarse_mask(seeds, factor)
-    return mostly if mostly.any() else _block_sums(seeds, factor) > 0
+    return mostly if mostly.any() else block_sums(seeds, factor) > 0
 
 
 def coarse_mask(mask: NDArray[np.bool_], factor: int) -> NDArray[np.bool_]:
     """Blocks of which more than half is True."""
     if factor == 1:
         return mask
-    covered: NDArray[np.bool_] = 2 * _block_sums(mask, factor) > _block_sums(np.ones(mask.shape, bool), factor)
+    covered: NDArray[np.bool_] = 2 * block_sums(mask, factor) > block_sums(np.ones(mask.shape, bool), factor)
     return covered
 
 
-def _block_sums(values: NDArray[np.generic], factor: int) -> NDArray[np.float64]:
+def block_sums(values: NDArray[np.generic], factor: int) -> NDArray[np.float64]:
+    """Sums of blocks of a plane, in float64; those at its far edges may be smaller."""
     rows, columns = (np.arange(0, n, factor) for n in values.shape)
     sums: NDArray[np.float64] = np.add.reduceat(
         np.add.reduceat(values, rows, axis=0, dtype=np.float64), columns, axis=1, dtype=np.float64

@@ -1,0 +1,1 @@
+"""Readers of the formats that volumes come in, one file each; `xoctnorm.opening` chooses among them."""
