@@ -11,7 +11,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from xoctnorm import provenance
+from xoctnorm import progress, provenance
 from xoctnorm.agarose import AgaroseMask, Mask, labelled_agarose
 from xoctnorm.checks import coverage_problems, mask_problems, volume_problems
 from xoctnorm.corrections import (
@@ -61,7 +61,7 @@ def fit(
     knows of: problems are raised with those found here, notes become warnings and part of the record.
     """
     given = {"agarose_mask": agarose_mask, "mask": tissue_mask, "seeds": seeds, "noise_floor": noise_mask}
-    sections, masks = _check(da, call, section, given, problems)
+    sections, masks = checked(da, call, section, given, problems)
     notes = [*notes, *_notes(corrections, sections)]
     further = extra_dims(da, section)
     sizes = tuple(da.sizes[dim] for dim in further)
@@ -69,33 +69,36 @@ def fit(
     decisions: list[str] = []
     decibels = any(isinstance(c, Linearize) and c.intensity in (AUTO, "db") for c in corrections)
     index = sections.index if any(c.wants_section_means for c in corrections) else None
-    for number, place in enumerate(np.ndindex(sizes)):
-        at = dict(zip(further, place, strict=True))
-        where = "".join(f"{dim} {index}: " for dim, index in at.items())
-        try:
-            data = da.variable.transpose(*volume_dims(da, section)).isel(at)
-            first = first_read(data, call, number, index, decibels=decibels)
-            volume = Volume(
-                data,
-                sections=sections,
-                survey=first,
-                agarose=_agarose_part(masks.get("agarose_mask"), at, sections),
-                tissue=_tissue_part(masks.get("mask"), at, data.dims),
-                seeds=_agarose_part(masks.get("seeds"), at, sections),
-                pixel_area=_pixel_area(da),
-                units=None if da.attrs.get("units") is None else str(da.attrs["units"]),
-                described=" ".join(str(part) for part in (da.name, da.attrs.get("long_name")) if part),
-                depth=_along_planes(da, "depth", section),
-                position=_along_planes(da, "position", section),
-                noise=_noise_part(masks.get("noise_floor"), at, data.dims),
-            )
-            part, part_notes, part_decisions = _fit_volume(volume, corrections)
-        except InputError as error:
-            raise InputError(call.method, [where + problem for problem in error.problems]) from None
-        parts.append(part)
-        notes += [where + note for note in part_notes]
-        decisions += [where + decision for decision in part_decisions]
-        digest = (digest + first.digest) % MODULUS
+    # A mask that the user gave for every plane is read beside the volume.
+    reads = reads_of_fit(corrections, len(sections)) + ("mask" in masks)
+    with progress.job(call.method, reads * len(sections.index) * int(np.prod(sizes))):
+        for number, place in enumerate(np.ndindex(sizes)):
+            at = dict(zip(further, place, strict=True))
+            where = "".join(f"{dim} {index}: " for dim, index in at.items())
+            try:
+                data = da.variable.transpose(*volume_dims(da, section)).isel(at)
+                first = first_read(data, call, number, index, decibels=decibels)
+                volume = Volume(
+                    data,
+                    sections=sections,
+                    survey=first,
+                    agarose=_agarose_part(masks.get("agarose_mask"), at, sections),
+                    tissue=_tissue_part(masks.get("mask"), at, data.dims),
+                    seeds=_agarose_part(masks.get("seeds"), at, sections),
+                    pixel_area=_pixel_area(da),
+                    units=None if da.attrs.get("units") is None else str(da.attrs["units"]),
+                    described=" ".join(str(part) for part in (da.name, da.attrs.get("long_name")) if part),
+                    depth=_along_planes(da, "depth", section),
+                    position=_along_planes(da, "position", section),
+                    noise=_noise_part(masks.get("noise_floor"), at, data.dims),
+                )
+                part, part_notes, part_decisions = _fit_volume(volume, corrections)
+            except InputError as error:
+                raise InputError(call.method, [where + problem for problem in error.problems]) from None
+            parts.append(part)
+            notes += [where + note for note in part_notes]
+            decisions += [where + decision for decision in part_decisions]
+            digest = (digest + first.digest) % MODULUS
 
     fitted = _stack(parts, further, sizes)
     step = provenance.new_step(
@@ -113,6 +116,11 @@ def fit(
     return _labelled(fitted, da, sections, step)
 
 
+def reads_of_fit(corrections: Sequence[Correction], n_sections: int) -> int:
+    """Times that fitting reads the volume: once to survey it, and what each correction needs."""
+    return 1 + sum(correction.reads(n_sections) for correction in corrections)
+
+
 def first_read(
     data: xr.Variable,
     call: Call,
@@ -122,12 +130,13 @@ def first_read(
     decibels: bool = False,
 ) -> Survey:
     """Read volume `number` of those with the same planes once, and refuse what cannot be corrected."""
+    progress.phase("first read")
     first = survey(Planes(data).raw_blocks(), number * int(np.prod(data.shape)), section_index)
     raise_problems(call.method, first.problems(decibels=decibels))
     return first
 
 
-def _check(
+def checked(
     da: xr.DataArray, call: Call, section: str, given: Mapping[str, Mask | None], problems: Sequence[str]
 ) -> tuple[Sections, dict[str, xr.DataArray]]:
     """Sections and labelled masks; or one error with everything that metadata tell to be wrong."""
@@ -193,6 +202,7 @@ def _fit_volume(volume: Volume, corrections: Sequence[Correction]) -> tuple[xr.D
     notes: list[str] = []
     decisions: list[str] = []
     for correction in corrections:
+        progress.phase(correction.name.replace("_", " "))
         part, part_notes = correction.fit(volume)
         fitted = fitted.assign(part.data_vars).assign_coords(part.coords)
         notes += part_notes

@@ -13,6 +13,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from xoctnorm import progress
 from xoctnorm.agarose import AgaroseMask
 from xoctnorm.depths import depth_of_planes, position_of_planes
 from xoctnorm.kernels.strips import single, strips
@@ -23,8 +24,8 @@ from xoctnorm.threads import in_threads
 Plane = NDArray[np.float32]
 Result = TypeVar("Result")
 
-_BLOCK_BYTES = 64 * 2**20  # chunks are read together up to here
-_LARGEST_CHUNK_BYTES = 256 * 2**20  # a larger one is read in slices along z
+BLOCK_BYTES = 64 * 2**20  # chunks are read together up to here
+LARGEST_CHUNK_BYTES = 256 * 2**20  # a larger one is read in slices along z
 
 
 @dataclass(frozen=True)
@@ -183,6 +184,7 @@ class Planes:
                 key = (*outer, slice(start, stop))
                 block = self.data[key].data
                 yield key, np.asarray(block.compute() if hasattr(block, "compute") else block)
+                progress.advance(stop - start)
 
     def _runs(self) -> Iterator[tuple[int, int]]:
         """Runs along z: whole chunks together as long as they are small, large ones in slices."""
@@ -192,10 +194,10 @@ class Planes:
         edges = np.cumsum((0, *chunks))
         start = 0
         for stop, after in zip(edges[1:], [*edges[2:], None], strict=True):
-            if after is not None and (after - start) * plane_bytes <= _BLOCK_BYTES:
+            if after is not None and (after - start) * plane_bytes <= BLOCK_BYTES:
                 continue
-            whole = (stop - start) * plane_bytes <= _LARGEST_CHUNK_BYTES
-            length = stop - start if whole else max(1, _BLOCK_BYTES // plane_bytes)
+            whole = (stop - start) * plane_bytes <= LARGEST_CHUNK_BYTES
+            length = stop - start if whole else max(1, BLOCK_BYTES // plane_bytes)
             for first in range(start, stop, length):
                 yield first, min(first + length, int(stop))
             start = int(stop)

@@ -51,6 +51,10 @@ class UnitScale(Correction):
             *([] if known else [f"floor={self.floor!r}: needs one of {listed([repr(f) for f in FLOORS])}"]),
         ]
 
+    def reads(self, n_sections: int) -> int:
+        """See `Correction.reads`."""
+        return 1
+
     def fit(self, volume: Volume) -> tuple[xr.Dataset, list[str]]:
         """Find the brightest values of every plane; one read."""
         assert volume.agarose is not None
