@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -77,10 +78,10 @@ class Plan:
 
     def rows(self) -> Iterator[tuple[str, str]]:
         """What the plan says, with a heading for each."""
-        volume = f"{_sizes(self.shape)}, {self.dtype}, {_count(self.sections, 'section')}"
+        volume = f"{sizes_text(self.shape)}, {self.dtype}, {_count(self.sections, 'section')}"
         yield "volume", volume
         if self.chunks:
-            chunk = f"{self.chunks:,}, up to {_sizes(self.chunk_shape)}, {in_bytes(self.chunk_bytes)}"
+            chunk = f"{self.chunks:,}, up to {sizes_text(self.chunk_shape)}, {in_bytes(self.chunk_bytes)}"
         else:
             chunk = "none: the volume is processed in memory"
         yield "chunks", chunk
@@ -114,7 +115,7 @@ def plan(da: xr.DataArray, settings: Normalization, agarose_mask: Mask | str | N
     sections, masks = checked(da, Call("plan", {}), settings.section, given, job.problems)
     n_sections = len(sections)
     sampled = sum(c.sampled_planes for c in job.corrections)
-    chunks = {dim: max(lengths) for dim, lengths in da.chunksizes.items()} or dict(da.sizes)
+    chunks = {dim: max(lengths) for dim, lengths in da.variable.chunksizes.items()} or dict(da.sizes)
     n_chunks = math.prod(len(lengths) for lengths in da.chunks) if da.chunks is not None else 0
     tasks = len(da.__dask_graph__() or ())
     fit_reads = reads_of_fit(job.corrections, n_sections)
@@ -122,7 +123,7 @@ def plan(da: xr.DataArray, settings: Normalization, agarose_mask: Mask | str | N
     n_planes = da.size // pixels
     mask_planes = _mask_planes(job.corrections[0], masks.get("agarose_mask"))
     parameters = sum(len(c.needed()) for c in job.corrections)
-    along_z = math.prod(len(da.chunksizes[dim]) for dim in plane_dims(da, settings.section)) if n_chunks else 0
+    along_z = math.prod(len(da.variable.chunksizes[dim]) for dim in plane_dims(da, settings.section)) if n_chunks else 0
     result_bytes = da.size * np.dtype(form.dtype).itemsize
     return Plan(
         shape={str(dim): size for dim, size in da.sizes.items()},
@@ -179,7 +180,7 @@ def _advice(da: xr.DataArray, section: str, chunks: dict[str, int]) -> Iterator[
         if da.nbytes > LARGEST_CHUNK_BYTES:
             yield f"the volume is not chunked, so that it and the result are in memory as a whole: {remedy}"
         return
-    parts = math.prod(len(da.chunksizes[dim]) for dim in ("y", "x"))
+    parts = math.prod(len(da.variable.chunksizes[dim]) for dim in ("y", "x"))
     chunk_bytes = math.prod(chunks.values()) * da.dtype.itemsize
     if parts >= _MANY_PARTS:
         yield f"planes are split in {parts} chunks, and whole planes are read: {remedy}"
@@ -191,7 +192,8 @@ def _advice(da: xr.DataArray, section: str, chunks: dict[str, int]) -> Iterator[
         yield "chunks go over several independent volumes, which are read one by one: chunk further dims by 1"
 
 
-def _sizes(sizes: dict[str, int]) -> str:
+def sizes_text(sizes: Mapping[Any, int]) -> str:
+    """Sizes by dim, for people."""
     return " × ".join(f"{dim} {size}" for dim, size in sizes.items())
 
 
