@@ -112,7 +112,7 @@ def plan(da: xr.DataArray, settings: Normalization, agarose_mask: Mask | str | N
     """Say what normalizing the volume will take; looks at metadata alone, and at masks that are given."""
     job = whole_job(da, settings, agarose_mask, form)
     given = {"agarose_mask": job.agarose_mask, "noise_floor": job.noise_mask}
-    sections, masks = checked(da, Call("plan", {}), settings.section, given, job.problems)
+    sections, masks = checked(da, Call("normalize", {}), settings.section, given, job.problems)
     n_sections = len(sections)
     sampled = sum(c.sampled_planes for c in job.corrections)
     chunks = {dim: max(lengths) for dim, lengths in da.variable.chunksizes.items()} or dict(da.sizes)
@@ -152,7 +152,7 @@ def plan(da: xr.DataArray, settings: Normalization, agarose_mask: Mask | str | N
     )
 
 
-def _in_chunks(da: xr.DataArray, chunks: dict[str, int]) -> int:
+def _in_chunks(da: xr.DataArray, chunks: Mapping[Any, int]) -> int:
     """Bytes of what workers hold, in float32 at least: they read whole planes, some chunks together."""
     return workers() * _CHUNKS_PER_WORKER * math.prod(chunks.values()) * max(4, da.dtype.itemsize)
 
@@ -171,7 +171,7 @@ def _mask_planes(mask: Correction, given: xr.DataArray | None) -> bool:
     return given.ndim > 2 if given is not None else isinstance(mask, FoundMask) and mask.per_section
 
 
-def _advice(da: xr.DataArray, section: str, chunks: dict[str, int]) -> Iterator[str]:
+def _advice(da: xr.DataArray, section: str, chunks: Mapping[Any, int]) -> Iterator[str]:
     """What is awkward about the chunks, with a remedy."""
     plane_bytes = da.sizes["y"] * da.sizes["x"] * da.dtype.itemsize
     fitting = max(1, min(da.sizes["z"], BLOCK_BYTES // plane_bytes))

@@ -34,7 +34,7 @@ _ENDS = """Exit codes: 0 all went well, 1 it failed and standard error says why,
 )
 @click.version_option(package_name="xoctnorm", prog_name="xoctnorm")
 def app() -> None:
-    r"""Normalize the intensities of serial-section OCT volumes.
+    """Normalize the intensities of serial-section OCT volumes.
 
     \b
     xoctnorm info brain.nc
@@ -110,7 +110,7 @@ overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what 
 @overwrite_option
 @reported
 def normalize(source: str, target: str, overwrite: bool, **options: Any) -> Outcome:
-    r"""Normalize the volume IN and write it to OUT: .nc, .zarr or .ome.zarr.
+    """Normalize the volume IN and write it to OUT: .nc, .zarr or .ome.zarr.
 
     \b
     xoctnorm normalize brain.nc brain_normalized.nc
@@ -133,7 +133,7 @@ def normalize(source: str, target: str, overwrite: bool, **options: Any) -> Outc
 @overwrite_option
 @reported
 def fit(source: str, target: str, overwrite: bool, **options: Any) -> Outcome:
-    r"""Fit a correction to the volume IN and write that alone: a small NetCDF file to look at, edit and apply.
+    """Fit a correction to the volume IN and write that alone: a small NetCDF file to look at, edit and apply.
 
     \b
     xoctnorm fit brain.ome.zarr correction.nc --level 2 --flatten-depth
@@ -161,7 +161,7 @@ def fit(source: str, target: str, overwrite: bool, **options: Any) -> Outcome:
 @overwrite_option
 @reported
 def apply(source: str, correction: str, target: str, match: str, overwrite: bool, **options: Any) -> Outcome:
-    r"""Apply a correction to the volume IN, which has the same planes, and write it to OUT: .nc, .zarr or .ome.zarr.
+    """Apply a correction to the volume IN, which has the same planes, and write it to OUT: .nc, .zarr or .ome.zarr.
 
     \b
     xoctnorm apply brain.ome.zarr correction.nc brain_normalized.ome.zarr
@@ -179,7 +179,7 @@ def apply(source: str, correction: str, target: str, match: str, overwrite: bool
 @volume_options
 @reported
 def info(source: str, **options: Any) -> Outcome:
-    r"""Say what IN is, a volume or a correction: sizes, spacing, sections, and what was already done to it.
+    """Say what IN is, a volume or a correction: sizes, spacing, sections, and what was already done to it.
 
     Reads metadata only.
 
@@ -213,9 +213,8 @@ def _say_plan(volume: xr.DataArray, plan: Plan, *, applies: bool = True) -> None
     sections = f"{plan.sections} section" + ("" if plan.sections == 1 else "s")
     read = (plan.fit_reads + applies) * volume.nbytes
     times = f"{plan.fit_reads} reads" + (" and one to apply" if applies else "")
-    say(
-        f"{sizes_text(plan.shape)}, {plan.dtype}, {sections}: {times}, {in_bytes(read)}; memory up to about {in_bytes(plan.peak_memory)}"
-    )
+    memory = in_bytes(plan.peak_memory)
+    say(f"{sizes_text(plan.shape)}, {plan.dtype}, {sections}: {times}, {in_bytes(read)}; memory up to about {memory}")
     for advice in plan.advice:
         say(f"note: {advice}")
 

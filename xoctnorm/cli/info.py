@@ -112,7 +112,7 @@ def _axis(volume: xr.DataArray, dim: str) -> dict[str, Any] | None:
 def _axis_text(axis: Mapping[str, Any] | None) -> str:
     if axis is None:
         return "no coordinate"
-    units = f" {axis['units']}" if axis["units"] is not None else ""
+    units = f" {axis['units']}" if axis["units"] not in (None, "1") else ""
     ends = f"{axis['first']:g} to {axis['last']:g}{units or ', without units'}"
     return ends if axis["spacing"] is None else f"{ends}, {'every' if axis['even'] else 'about'} {axis['spacing']:g}"
 
@@ -129,7 +129,11 @@ def _sections_text(labels: Sequence[Any], n_planes: Sequence[int]) -> str:
 
 def _steps(attrs: Mapping[Any, Any]) -> list[dict[str, Any]]:
     """The recorded steps, without the software that is the same for all."""
-    return [{key: step[key] for key in ("method", "time", "parameters", "warnings")} for step in steps_of(attrs)]
+    return [
+        {key: step[key] for key in ("method", "time", "parameters", "warnings")}
+        | {"applied": step.get("apply", {}).get("time")}
+        for step in steps_of(attrs)
+    ]
 
 
 def _lines(text: object) -> list[str]:
@@ -148,10 +152,10 @@ def _done(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _call(step: Mapping[str, Any]) -> str:
-    given = [
-        f"{name}={value!r}" for name, value in step["parameters"].items() if _DEFAULTS.get(name, _DEFAULTS) != value
-    ]
-    return f"{step['time']} {step['method']}({', '.join(given)})"
+    parameters = step["parameters"].items()
+    given = [f"{name}={value!r}" for name, value in parameters if _DEFAULTS.get(name, _DEFAULTS) != value]
+    applied = f", applied {step['applied']}" if step["applied"] else ""
+    return f"{step['time']} {step['method']}({', '.join(given)}){applied}"
 
 
 def _units_text(units: object) -> str:
