@@ -117,7 +117,7 @@ def plan(da: xr.DataArray, settings: Normalization, agarose_mask: Mask | str | N
     sampled = sum(c.sampled_planes for c in job.corrections)
     chunks = {dim: max(lengths) for dim, lengths in da.variable.chunksizes.items()} or dict(da.sizes)
     n_chunks = math.prod(len(lengths) for lengths in da.chunks) if da.chunks is not None else 0
-    tasks = len(da.__dask_graph__() or ())
+    tasks = len(da.variable.__dask_graph__() or ())
     fit_reads = reads_of_fit(job.corrections, n_sections)
     pixels = da.sizes["y"] * da.sizes["x"]
     n_planes = da.size // pixels

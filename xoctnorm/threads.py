@@ -44,9 +44,12 @@ def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Ite
         return
     with ThreadPoolExecutor(count, thread_name_prefix=_NAME) as pool:
         waiting: deque[Future[Result]] = deque()
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) > 2 * count:
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) > 2 * count:
+                    yield waiting.popleft().result()
+            while waiting:
                 yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        finally:  # after an error, or Ctrl-C, what waits for its turn is not begun
+            pool.shutdown(wait=False, cancel_futures=True)

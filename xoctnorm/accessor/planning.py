@@ -61,9 +61,7 @@ class Planning(Part):
         """
         unknown = settings.keys() - {field.name for field in fields(Normalization)}
         if unknown:
-            raise TypeError(
-                f"plan() got an unexpected keyword argument {min(unknown)!r}: its arguments are normalize's"
-            )
+            raise TypeError(f"plan() has the arguments of normalize(), and {min(unknown)!r} is none of them")
         from xoctnorm.applying import Form
         from xoctnorm.plan import plan
 
