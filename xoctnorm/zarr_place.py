@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,16 +62,17 @@ class Place:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         new = Path(f"{path}.new")
         new.write_bytes(content)
+        sync(new)
         new.replace(path)
 
-    def sync(self) -> None:
-        """Have all that is written on the disk and not only in a cache; the many files of a store at once."""
-        if self.local and hasattr(os, "sync"):
-            os.sync()
+    def sync(self, keys: Iterable[str]) -> None:
+        """Have files of the store on the disk and not only in a cache, where they exist."""
+        for key in keys if self.local else ():
+            if (path := Path(f"{self.data}/{key}")).exists():
+                sync(path)
 
     def note(self, name: str, content: Mapping[str, Any]) -> None:
-        """Write a file of the sibling, after all that it tells of is on the disk."""
-        self.sync()
+        """Write a file of the sibling."""
         self.put(f"{self.partial}/{name}", json.dumps(content).encode())
 
     def read_json(self, name: str) -> Any:

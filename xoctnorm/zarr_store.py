@@ -12,8 +12,9 @@ is, says the sibling `NAME.partial`:
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import xarray as xr
@@ -143,6 +144,8 @@ def _write_pieces(
             targets = [arrays[path] for path in blocks]
             stored = dask.array.store(sources, targets, regions=regions, lock=False, compute=False)
             _, counted = dask.compute(stored, pending_digests(volume, region))
+            for array, at in zip(targets, regions, strict=True):
+                place.sync(_keys(array, at))
             words = {str(steps[awaited]): int(parts.sum()) for awaited, parts in counted.items()}
             place.note(name, words)
         done.append(words)
@@ -157,13 +160,22 @@ def _whole_chunks(block: xr.Variable, chunks: tuple[int, ...]) -> dict[Any, int]
     }
 
 
+def _keys(array: Any, region: tuple[slice, ...]) -> Iterator[str]:
+    """Keys of the chunks of a region."""
+    ranges = (
+        range((at.start or 0) // length, -(-min(size, size if at.stop is None else at.stop) // length))
+        for at, size, length in zip(region, array.shape, array.chunks, strict=True)
+    )
+    for chunk in product(*ranges):
+        yield f"{array.path}/{array.metadata.encode_chunk_key(chunk)}"
+
+
 def _finish(plan: Mapping[str, Any], done: list[dict[str, int]], place: Place) -> None:
     """Add digests to the record, write the root metadata, and let the store take its name."""
     counted = set.intersection(*(set(words) for words in done)) if done else set()
     totals = {step: sum(words[step] for words in done) % MODULUS for step in counted}
     for key, text in plan["last"].items():
         place.put(f"{place.data}/{key}", json.dumps(_with_totals(json.loads(text), totals)).encode())
-    place.sync()
     place.rename()
     place.close()
 

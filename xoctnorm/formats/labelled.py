@@ -20,16 +20,16 @@ def read_dataset(path: str, engine: str | None, wanted: Wanted) -> xr.DataArray:
         with xr.open_dataset(path, engine=engine) as ds:
             name = _choose(ds, path, wanted)
             found = ds[name].variable
+            # Numbers of planes are small, and a chunk each would only be in the way.
+            small = {key: coord.variable.compute() for key, coord in ds[name].coords.items() if coord.ndim < 2}
         dims = wanted.names([str(dim) for dim in found.dims], found.shape)
         sizes = dict(zip(dims, found.shape, strict=True))
         in_file = found.encoding.get("chunks") or found.encoding.get("chunksizes")
         depth = dict(zip(dims, in_file, strict=True)).get("z", 1) if in_file else 1
         lengths = chunk_lengths(sizes, found.dtype.itemsize, depth)
         own = {str(old): lengths[new] for old, new in zip(found.dims, dims, strict=True)}
-        volume = xr.open_dataset(path, engine=engine, chunks=own)[name]
-    volume = volume.rename({old: new for old, new in zip(found.dims, dims, strict=True) if old != new})
-    # Numbers of planes are small, and a chunk each would only be in the way.
-    return volume.assign_coords({key: coord.compute() for key, coord in volume.coords.items() if coord.ndim < 2})
+        volume = xr.open_dataset(path, engine=engine, chunks=own)[name].assign_coords(small)
+    return volume.rename({old: new for old, new in zip(found.dims, dims, strict=True) if old != new})
 
 
 def _choose(ds: xr.Dataset, path: str, wanted: Wanted) -> str:
