@@ -244,6 +244,7 @@ def test_errors_are_messages_unless_they_are_debugged(brain_nc, tmp_path):
         (["apply", "IN", "absent.nc", "out.nc"], 1, "cannot be read as a correction"),
         (["apply", "IN", "IN", "out.nc"], 1, "without a record"),
         (["info", "absent.nc"], 1, "does not exist"),
+        (["info", __file__], 1, "has a suffix that is not known"),
     ],
     ids=str,
 )
@@ -292,6 +293,13 @@ def test_info_of_a_volume(brain_nc, tmp_path):
     assert "normalize(drift='scale')\n" in done
     assert "scale_factor" in done
     assert json.loads(ran("info", tmp_path / "out.nc", "--json").stdout)["steps"][0]["parameters"]["drift"] == "scale"
+
+
+def test_info_of_what_is_no_netcdf(tmp_path):
+    (tmp_path / "junk.nc").write_text("junk")
+    result = run("info", tmp_path / "junk.nc")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "error in open_volume" in result.stderr
 
 
 def test_info_of_a_correction(brain_nc, tmp_path):

@@ -25,7 +25,10 @@ def correction_in(path: str) -> xr.Dataset | None:
     """The correction in a NetCDF file; None where it is something else."""
     if not path.endswith(".nc") or not Path(path).is_file():
         return None
-    ds = xr.open_dataset(path)
+    try:
+        ds = xr.open_dataset(path)
+    except (OSError, ValueError):
+        return None  # what opens volumes says what is wrong
     if "section_index" in ds.variables and steps_of(ds.attrs):
         return ds
     ds.close()
