@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from conftest import brain, cut_brain
 
 import xoctnorm
 from xoctnorm import InputError, progress
+from xoctnorm.threads import in_threads
 
 
 class Recorded:
@@ -138,6 +141,14 @@ def test_when_it_shows(monkeypatch):
     assert progress.wanted() is False
 
 
+def test_other_threads_show_none(bars):
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(brain().octnorm.fit, drift=None).result()
+    assert bars == []
+    brain().octnorm.fit(drift=None)
+    assert len(bars) == 1
+
+
 def test_setting_and_going_back():
     before = progress._chosen
     try:
@@ -198,6 +209,24 @@ def test_terminals_see_the_phase():
         os.close(ours)
     assert done.stdout == "True\n"
     assert "fit: " in seen
+
+
+def test_what_waits_for_a_thread_is_not_begun_after_an_interrupt(monkeypatch):
+    monkeypatch.setenv("XOCTNORM_NUM_THREADS", "2")
+    begun, go_on = [], threading.Event()
+
+    def work(number: int) -> int:
+        begun.append(number)
+        if number:
+            go_on.wait(10)
+        return number
+
+    results = in_threads(work, range(100))
+    assert next(results) == 0
+    threading.Timer(0.2, go_on.set).start()
+    with pytest.raises(KeyboardInterrupt):
+        results.throw(KeyboardInterrupt())
+    assert sorted(begun) == [0, 1, 2]  # 3 and 4 had been handed over
 
 
 SLOW = """

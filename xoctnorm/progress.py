@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -30,9 +31,9 @@ _job: ContextVar[_Job | None] = ContextVar("job", default=None)
 class set_progress:  # noqa: N801  (it is called like a function)
     """Show progress bars or not, from now on, or inside a ``with``.
 
-    By default long work shows a bar where standard error is a terminal, and in notebooks. Scripts whose standard error
-    goes to a pipe or a file see nothing of it. The environment variable ``XOCTNORM_PROGRESS`` (``0`` or ``1``) does the
-    same from outside; what is set here comes first.
+    By default long work shows a bar where standard error is a terminal, and in notebooks with ``ipywidgets``. Scripts
+    whose standard error goes to a pipe or a file see nothing of it, and work in other threads shows none. The
+    environment variable ``XOCTNORM_PROGRESS`` (``0`` or ``1``) says the same from outside; what is set here comes first.
 
     Parameters
     ----------
@@ -109,6 +110,8 @@ def computing(name: str) -> Iterator[None]:
 
 def wanted() -> bool:
     """Whether bars are shown: as set, as the environment says, or because somebody is looking."""
+    if threading.current_thread() is not threading.main_thread():  # several bars at a time would be a mess
+        return False
     if _chosen is not None:
         return _chosen
     if os.environ.get(VARIABLE, "") in ("0", "1"):
