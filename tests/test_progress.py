@@ -213,16 +213,18 @@ def test_terminals_see_the_phase():
 
 def test_what_waits_for_a_thread_is_not_begun_after_an_interrupt(monkeypatch):
     monkeypatch.setenv("XOCTNORM_NUM_THREADS", "2")
-    begun, go_on = [], threading.Event()
+    begun, both_busy, go_on = [], threading.Barrier(3), threading.Event()
 
     def work(number: int) -> int:
         begun.append(number)
         if number:
+            both_busy.wait(10)
             go_on.wait(10)
         return number
 
     results = in_threads(work, range(100))
     assert next(results) == 0
+    both_busy.wait(10)
     threading.Timer(0.2, go_on.set).start()
     with pytest.raises(KeyboardInterrupt):
         results.throw(KeyboardInterrupt())

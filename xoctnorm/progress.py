@@ -33,7 +33,7 @@ class set_progress:  # noqa: N801  (it is called like a function)
 
     By default long work shows a bar where standard error is a terminal, and in notebooks with ``ipywidgets``. Scripts
     whose standard error goes to a pipe or a file see nothing of it, and work in other threads shows none. The
-    environment variable ``XOCTNORM_PROGRESS`` (``0`` or ``1``) says the same from outside; what is set here comes first.
+    environment variable ``XOCTNORM_PROGRESS`` (``0`` or ``1``) says it from outside; what is set here comes first.
 
     Parameters
     ----------
