@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import DTypeLike, NDArray
 
-from xoctnorm import provenance
+from xoctnorm import progress, provenance
 from xoctnorm.agarose import SECTIONS, along_planes
 from xoctnorm.checks import clashes, same_coordinate, volume_problems
 from xoctnorm.corrections import BY_NAME, Background, Correction, UnitScale
@@ -93,7 +93,8 @@ def corrected(
         planes = one.apply(planes, correction)
     if _scales(corrections):
         planes = planes.through(Transfer(clip_to_unit))
-    values = planes.correct(np.dtype(form.dtype), see)
+    with progress.job("apply", int(np.prod(planes.data.shape[:-2]))):
+        values = planes.correct(np.dtype(form.dtype), see)
     result = da.copy(deep=False, data=values.transpose(*da.dims).data)
     result.encoding = {}
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 Place = tuple[Any, ...]
 
-_BLOCK_BYTES = 64 * 2**20  # chunks are read together up to here
-_LARGEST_CHUNK_BYTES = 256 * 2**20  # a larger one is read in slices along z
+BLOCK_BYTES = 64 * 2**20  # chunks are read together up to here
+LARGEST_CHUNK_BYTES = 256 * 2**20  # a larger one is read in slices along z
 
 
 def runs(data: xr.Variable) -> Iterator[tuple[int, int]]:
@@ -23,10 +23,10 @@ def runs(data: xr.Variable) -> Iterator[tuple[int, int]]:
     edges = np.cumsum((0, *chunks))
     start = 0
     for stop, after in zip(edges[1:], [*edges[2:], None], strict=True):
-        if after is not None and (after - start) * plane_bytes <= _BLOCK_BYTES:
+        if after is not None and (after - start) * plane_bytes <= BLOCK_BYTES:
             continue
-        whole = (stop - start) * plane_bytes <= _LARGEST_CHUNK_BYTES
-        length = stop - start if whole else max(1, _BLOCK_BYTES // plane_bytes)
+        whole = (stop - start) * plane_bytes <= LARGEST_CHUNK_BYTES
+        length = stop - start if whole else max(1, BLOCK_BYTES // plane_bytes)
         for first in range(start, stop, length):
             yield first, min(first + length, int(stop))
         start = int(stop)

@@ -15,6 +15,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from xoctnorm import progress
 from xoctnorm.blocks import runs
 from xoctnorm.kernels.order_statistics import spread
 from xoctnorm.kernels.section_images import SectionImages
@@ -47,7 +48,9 @@ def looked_at_by_workers(client: Any, look: Look, data: xr.Variable, jobs: Itera
         some = [job._replace(beside=[once(values) for values in job.beside]) for job in of_run]
         if some:
             tasks.append(delayed(_looked_at, pure=False)(look_once, block, some))
-    return (found for of_run in results(client, tasks) for found in of_run)
+    for of_run in results(client, tasks):
+        progress.advance(len(of_run))
+        yield from of_run
 
 
 def surveyed_by_workers(
@@ -85,6 +88,7 @@ def surveyed_by_workers(
     samples: list[NDArray[np.generic]] = []
     images = None if section_index is None else SectionImages()
     for parts, of_run in (next(found) for _ in of_runs):
+        progress.advance(len(parts[0]))
         samples += [np.concatenate(of_plane) for of_plane in zip(*parts, strict=True)]
         if images is not None:
             images.extend(of_run)

@@ -12,7 +12,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from xoctnorm import provenance
+from xoctnorm import progress, provenance
 from xoctnorm.agarose import AgaroseMask, Mask, labelled_agarose
 from xoctnorm.checks import coverage_problems, mask_problems, volume_problems
 from xoctnorm.cluster import client_of, surveyed_by_workers
@@ -63,7 +63,7 @@ def fit(
     knows of: problems are raised with those found here, notes become warnings and part of the record.
     """
     given = {"agarose_mask": agarose_mask, "mask": tissue_mask, "seeds": seeds, "noise_floor": noise_mask}
-    sections, masks = _check(da, call, section, given, problems)
+    sections, masks = checked(da, call, section, given, problems)
     notes = [*notes, *_notes(corrections, sections)]
     further = extra_dims(da, section)
     sizes = tuple(da.sizes[dim] for dim in further)
@@ -72,37 +72,40 @@ def fit(
     decibels = any(isinstance(c, Linearize) and c.intensity in (AUTO, "db") for c in corrections)
     index = sections.index if any(c.wants_section_means for c in corrections) else None
     wanted = [after.wants_percentile for one, after in pairwise(corrections) if one.keeps_order]
-    for number, place in enumerate(np.ndindex(sizes)):
-        at = dict(zip(further, place, strict=True))
-        where = "".join(f"{dim} {index}: " for dim, index in at.items())
-        try:
-            data = da.variable.transpose(*volume_dims(da, section)).isel(at)
-            noise = _noise_part(masks.get("noise_floor"), at, data.dims)
-            outside = None if noise is None or noise.ndim > 2 else np.asarray(noise.data, bool)
-            part, part_notes, part_decisions, of_values = _fit_volume(
-                Volume(
-                    data,
-                    sections=sections,
-                    survey=first_read(data, call, number, index, outside, decibels=decibels),
-                    agarose=_agarose_part(masks.get("agarose_mask"), at, sections),
-                    tissue=_tissue_part(masks.get("mask"), at, data.dims),
-                    seeds=_agarose_part(masks.get("seeds"), at, sections),
-                    pixel_area=_pixel_area(da),
-                    units=None if da.attrs.get("units") is None else str(da.attrs["units"]),
-                    described=" ".join(str(part) for part in (da.name, da.attrs.get("long_name")) if part),
-                    depth=_along_planes(da, "depth", section),
-                    position=_along_planes(da, "position", section),
-                    noise=noise,
-                    ends=next((PlaneEnds(q) for q in wanted if q is not None), None),
-                ),
-                corrections,
-            )
-        except InputError as error:
-            raise InputError(call.method, [where + problem for problem in error.problems]) from None
-        parts.append(part)
-        notes += [where + note for note in part_notes]
-        decisions += [where + decision for decision in part_decisions]
-        digest = (digest + of_values) % MODULUS
+    # A mask that the user gave for every plane is read beside the volume.
+    reads = sum(reads_of_fit(corrections, len(sections)).values()) + ("mask" in masks)
+    with progress.job(call.method, reads * len(sections.index) * int(np.prod(sizes))):
+        for number, place in enumerate(np.ndindex(sizes)):
+            at = dict(zip(further, place, strict=True))
+            where = "".join(f"{dim} {index}: " for dim, index in at.items())
+            try:
+                data = da.variable.transpose(*volume_dims(da, section)).isel(at)
+                noise = _noise_part(masks.get("noise_floor"), at, data.dims)
+                outside = None if noise is None or noise.ndim > 2 else np.asarray(noise.data, bool)
+                part, part_notes, part_decisions, of_values = _fit_volume(
+                    Volume(
+                        data,
+                        sections=sections,
+                        survey=first_read(data, call, number, index, outside, decibels=decibels),
+                        agarose=_agarose_part(masks.get("agarose_mask"), at, sections),
+                        tissue=_tissue_part(masks.get("mask"), at, data.dims),
+                        seeds=_agarose_part(masks.get("seeds"), at, sections),
+                        pixel_area=_pixel_area(da),
+                        units=None if da.attrs.get("units") is None else str(da.attrs["units"]),
+                        described=" ".join(str(part) for part in (da.name, da.attrs.get("long_name")) if part),
+                        depth=_along_planes(da, "depth", section),
+                        position=_along_planes(da, "position", section),
+                        noise=noise,
+                        ends=next((PlaneEnds(q) for q in wanted if q is not None), None),
+                    ),
+                    corrections,
+                )
+            except InputError as error:
+                raise InputError(call.method, [where + problem for problem in error.problems]) from None
+            parts.append(part)
+            notes += [where + note for note in part_notes]
+            decisions += [where + decision for decision in part_decisions]
+            digest = (digest + of_values) % MODULUS
 
     fitted = _stack(parts, further, sizes)
     step = provenance.new_step(
@@ -120,6 +123,18 @@ def fit(
     return _labelled(fitted, da, sections, step)
 
 
+def reads_of_fit(corrections: Sequence[Correction], n_sections: int) -> dict[str, int]:
+    """Times that fitting reads the volume, by what reads: once to survey it, and what each correction needs.
+
+    What one correction wants to know may be found in a read of the one before.
+    """
+    reads = {one.name.replace("_", " "): one.reads(n_sections) for one in corrections}
+    for before, one in pairwise(corrections):
+        if before.keeps_order and one.wants_percentile is not None:
+            reads[one.name.replace("_", " ")] = 0
+    return {"first read": 1, **{name: times for name, times in reads.items() if times}}
+
+
 def first_read(
     data: xr.Variable,
     call: Call,
@@ -130,6 +145,7 @@ def first_read(
     decibels: bool = False,
 ) -> Survey:
     """Read volume `number` of those with the same planes once, and refuse what cannot be corrected."""
+    progress.phase("first read")
     n_planes, start = int(np.prod(data.shape[:-2])), number * int(np.prod(data.shape))
     cluster = None if data.chunks is None else client_of(data.data)
     if cluster is not None:
@@ -140,7 +156,7 @@ def first_read(
     return first
 
 
-def _check(
+def checked(
     da: xr.DataArray, call: Call, section: str, given: Mapping[str, Mask | None], problems: Sequence[str]
 ) -> tuple[Sections, dict[str, xr.DataArray]]:
     """Sections and labelled masks; or one error with everything that metadata tell to be wrong."""
@@ -207,6 +223,7 @@ def _fit_volume(volume: Volume, corrections: Sequence[Correction]) -> tuple[xr.D
     notes: list[str] = []
     decisions: list[str] = []
     for correction in corrections:
+        progress.phase(correction.name.replace("_", " "))
         part, part_notes = correction.fit(volume)
         fitted = fitted.assign(part.data_vars).assign_coords(part.coords)
         notes += part_notes

@@ -20,6 +20,7 @@ from xarray.backends import NetCDF4DataStore
 from xarray.backends.common import ArrayWriter
 from xarray.indexes import PandasMultiIndex
 
+from xoctnorm import progress
 from xoctnorm.cf import cf_dataset, stored
 from xoctnorm.cluster import blocks_in_order, client_of, results
 from xoctnorm.errors import raise_problems
@@ -236,7 +237,8 @@ def _write(ds: xr.Dataset, path: Path, encoding: dict[Hashable, Any], digests: d
         stored = dask.array.store(
             writer.sources, writer.targets, regions=writer.regions, lock=cast("Lock", lock), compute=False
         )
-        _, counted = dask.compute(stored, digests)
+        with progress.computing("write"):
+            _, counted = dask.compute(stored, digests)
         return {name: int(words.sum()) for name, words in counted.items()}
     finally:
         lock.close()

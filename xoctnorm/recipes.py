@@ -12,7 +12,7 @@ import xarray as xr
 
 from xoctnorm import provenance
 from xoctnorm.agarose import SECTIONS, Mask, along_planes, labelled_agarose
-from xoctnorm.applying import Form, already_normalized, corrected, described
+from xoctnorm.applying import Form, corrected, described
 from xoctnorm.checks import dims_problems, volume_problems
 from xoctnorm.corrections import (
     METHODS,
@@ -33,6 +33,7 @@ from xoctnorm.floors import going_on, without_noise_mask
 from xoctnorm.kernels.digest import digest
 from xoctnorm.sections import find_sections, plane_dims, section_labels, sections_table
 from xoctnorm.settings import Normalization
+from xoctnorm.whole_job import method_problems, whole_job
 
 AGAROSE_TABLES = ("agarose_origin", "agarose_separability", "agarose_coverage", "agarose_contact")
 
@@ -41,28 +42,19 @@ def fit_normalization(
     da: xr.DataArray, settings: Normalization, agarose_mask: Mask | str | None, form: Form | None = None
 ) -> xr.Dataset:
     """Fit the whole job; `form` is that of the result, where it follows at once."""
-    settings, noise_mask = without_noise_mask(da, settings)
-    goes_on: list[str] = []
-    if not settings.by_reference:
-        settings, noise_mask, goes_on = going_on(da, settings, noise_mask)
-    parameters = {"agarose_mask": _named(agarose_mask), **asdict(settings)}
-    if noise_mask is not None:
-        parameters["noise_floor"] = _named(noise_mask)
-    corrections = settings.corrections(agarose_mask)
-    by_name = isinstance(agarose_mask, str)
+    job = whole_job(da, settings, agarose_mask, form)
+    parameters = {"agarose_mask": _named(agarose_mask), **asdict(job.settings)}
+    if job.noise_mask is not None:
+        parameters["noise_floor"] = _named(job.noise_mask)
     return fit(
         da,
-        corrections,
+        job.corrections,
         Call("fit", parameters) if form is None else Call("normalize", parameters | form.record()),
         section=settings.section,
-        agarose_mask=None if isinstance(agarose_mask, str) else agarose_mask,
-        noise_mask=noise_mask,
-        problems=[
-            *settings.problems(),
-            *(method_problems("agarose_mask", agarose_mask, "a bool mask, or ") if by_name else []),
-            *(form.problems(da) if form is not None else []),
-        ],
-        notes=[*settings.notes(agarose_mask), *goes_on, *already_normalized(da, corrections)],
+        agarose_mask=job.agarose_mask,
+        noise_mask=job.noise_mask,
+        problems=job.problems,
+        notes=job.notes,
     )
 
 
@@ -223,12 +215,6 @@ def smooth_zprofile(
         return result
     kept = result.variable.where(inside, before.astype(result.dtype))
     return result.copy(data=kept.transpose(*da.dims).data)
-
-
-def method_problems(name: str, value: object, before: str = "") -> list[str]:
-    """What is wrong with the name of a method that finds agarose."""
-    known = isinstance(value, str) and value in METHODS
-    return [] if known else [f"{name}={value!r}: needs {before}one of {listed([repr(m) for m in METHODS])}"]
 
 
 def agarose_mask(

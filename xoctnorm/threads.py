@@ -44,10 +44,13 @@ def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Ite
         return
     with ThreadPoolExecutor(count, thread_name_prefix=_NAME) as pool:
         waiting: deque[Future[Result]] = deque()
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            del item  # which may hold much memory while the next is made
-            if len(waiting) > 2 * count:
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                del item  # which may hold much memory while the next is made
+                if len(waiting) > 2 * count:
+                    yield waiting.popleft().result()
+            while waiting:
                 yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        finally:  # after an error, or Ctrl-C, what waits for its turn is not begun
+            pool.shutdown(wait=False, cancel_futures=True)

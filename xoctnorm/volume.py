@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from xoctnorm import progress
 from xoctnorm.agarose import AgaroseMask
 from xoctnorm.blocks import Place, loaded, places
 from xoctnorm.cluster import client_of, looked_at_by_workers
@@ -66,7 +67,10 @@ class Planes:
     def raw_blocks(self) -> Iterator[NDArray[np.generic]]:
         """Some planes `(z, y, x)` at a time as they came, in plane order. One pass is one read of the volume."""
         for place in places(self.data):
-            yield loaded(self.data[place])
+            block = loaded(self.data[place])
+            progress.advance(len(block))
+            yield block
+            del block  # before the next is read
 
     def each_plane(
         self, function: Callable[..., Result], *beside: OfPlanes, only: NDArray[np.bool_] | None = None
@@ -90,6 +94,7 @@ class Planes:
         wanted = None if only is None else only.reshape(self.data.shape[:-2])
         for place in places(self.data, wanted):
             block = loaded(self.data[place])
+            progress.advance(len(block))
             yield from ((job, block[job.at]) for job in self._jobs(place, beside, only))
             del block  # before the next is read
 

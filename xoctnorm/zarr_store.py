@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
+from xoctnorm import progress
 from xoctnorm.errors import listed, raise_problems
 from xoctnorm.kernels.digest import MODULUS
 from xoctnorm.pending import pending_digests, with_digests
@@ -66,7 +67,8 @@ def write_store(call: str, volume: xr.DataArray, contents: Contents, place: Plac
     """Write a store, or go on where an earlier call stopped."""
     plan = _plan(call, contents, place)
     try:
-        done = _write_pieces(volume, contents, plan, place)
+        with progress.job("write", sum(1 for _ in pieces(volume.sizes, plan["ends"]))):
+            done = _write_pieces(volume, contents, plan, place)
         _finish(plan, done, place)
     except OSError as error:
         message = (
@@ -147,6 +149,7 @@ def _write_pieces(
             words = {str(steps[awaited]): int(parts.sum()) for awaited, parts in counted.items()}
             place.note(name, words)
         done.append(words)
+        progress.advance()
     return done
 
 

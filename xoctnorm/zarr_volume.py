@@ -71,7 +71,8 @@ def prepared(volume: xr.DataArray, call: str) -> tuple[xr.Dataset, dict[str, xr.
 
 def layout(volume: xr.DataArray) -> tuple[dict[Hashable, int], list[int]]:
     """Chunks of the file by dim of the volume, and where pieces along z end."""
-    along_z = volume.chunksizes.get("z", (volume.sizes["z"],)) if volume.chunks is not None else (volume.sizes["z"],)
+    # Those of the values: coordinates such as a mask may be chunked otherwise.
+    along_z = volume.variable.chunksizes.get("z", (volume.sizes["z"],))
     chunks = file_chunks(volume.sizes, volume.dtype.itemsize, along_z)
     plane_bytes = volume.sizes["y"] * volume.sizes["x"] * volume.dtype.itemsize
     return chunks, piece_ends(volume.sizes["z"], chunks["z"], plane_bytes, along_z)

@@ -74,6 +74,10 @@ class FoundMask(Correction):
             if not isinstance(value, bool | np.bool_)
         ]
 
+    def reads(self, n_sections: int) -> int:
+        """See `Correction.reads`."""
+        return int(self.per_plane)
+
     def apply(self, planes: PlanesT, fitted: xr.Dataset) -> PlanesT:
         """Leave intensities alone."""
         return planes

@@ -41,6 +41,10 @@ class Background(Correction):
             *number_problems("divisor_percentile", self.divisor_percentile, 0, 100),
         ]
 
+    def reads(self, n_sections: int) -> int:
+        """See `Correction.reads`."""
+        return 1
+
     def fit(self, volume: Volume) -> tuple[xr.Dataset, list[str]]:
         """Find floor and cap of every plane; one read."""
         assert volume.agarose is not None

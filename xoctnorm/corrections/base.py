@@ -36,6 +36,18 @@ class Correction:
         """Whether larger values of a plane stay larger, and such a percentile is found."""
         return False
 
+    def reads(self, n_sections: int) -> int:
+        """Times that `fit` reads a volume with so many sections, after the first read, which all share.
+
+        Planes that are read once more where a sample misled are not counted.
+        """
+        return 0
+
+    @property
+    def sampled_planes(self) -> int:
+        """Single planes that `fit` may read besides."""
+        return 0
+
     def needed(self) -> tuple[str, ...]:
         """Fitted variables that `apply` uses with these parameters."""
         return self.needs

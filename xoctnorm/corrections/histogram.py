@@ -55,6 +55,10 @@ class HistogramMatch(Correction):
             *number_problems("strength", self.strength, 0, 1),
         ]
 
+    def reads(self, n_sections: int) -> int:
+        """See `Correction.reads`."""
+        return int(n_sections > 1)
+
     def fit(self, volume: Volume) -> tuple[xr.Dataset, list[str]]:
         """Find the table of every section; one read, none where there is one section."""
         sections = volume.sections

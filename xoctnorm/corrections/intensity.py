@@ -47,6 +47,11 @@ class Linearize(Correction):
             else [f"intensity={self.intensity!r}: needs one of {listed([repr(scale) for scale in known])}"]
         )
 
+    @property
+    def sampled_planes(self) -> int:
+        """See `Correction.sampled_planes`: none where the scale is given."""
+        return _SAMPLE if self.intensity == AUTO else 0
+
     def fit(self, volume: Volume) -> tuple[xr.Dataset, list[str]]:
         """Tell the scale; at most 24 planes are read."""
         scale, why, sure = self.intensity, "as given", True

@@ -71,6 +71,10 @@ class QuantileMatch(Correction):
             *number_problems("max_slope", self.max_slope, 1),
         ]
 
+    def reads(self, n_sections: int) -> int:
+        """See `Correction.reads`."""
+        return int(n_sections > 1)
+
     def fit(self, volume: Volume) -> tuple[xr.Dataset, list[str]]:
         """Find the map of every section; one read, none where there is one section."""
         sections, notes, decisions = volume.sections, [], []

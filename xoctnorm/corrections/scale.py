@@ -60,6 +60,10 @@ class PercentileScale(Correction):
             *number_problems("strength", self.strength, 0, 1),
         ]
 
+    def reads(self, n_sections: int) -> int:
+        """See `Correction.reads`."""
+        return int(n_sections > 1)
+
     def fit(self, volume: Volume) -> tuple[xr.Dataset, list[str]]:
         """Find the factor of every section; one read, none where there is one section."""
         sections = volume.sections

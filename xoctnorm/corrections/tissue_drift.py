@@ -124,6 +124,10 @@ class TissueDrift(Correction):
             )
         return found
 
+    def reads(self, n_sections: int) -> int:
+        """See `Correction.reads`."""
+        return 2
+
     def fit(self, volume: Volume) -> tuple[xr.Dataset, list[str]]:
         """Read the volume twice: the ends of sections, which tell the classes, then every plane over its classes."""
         # Imported here, as below, since this class is needed for its defaults alone when the package is imported.

@@ -57,6 +57,10 @@ class UnitScale(Correction):
         """See `Correction.wants_percentile`."""
         return self.percentile_max if self.floor == "noise" else None
 
+    def reads(self, n_sections: int) -> int:
+        """See `Correction.reads`."""
+        return 1
+
     def fit(self, volume: Volume) -> tuple[xr.Dataset, list[str]]:
         """Find the brightest values of every plane; one read, where no earlier one has found them."""
         found = volume.percentiles() if self.floor == "noise" else None

@@ -42,6 +42,10 @@ class ZProfile(Correction):
             *integer_problems("min_tissue_voxels", self.min_tissue_voxels, 0),
         ]
 
+    def reads(self, n_sections: int) -> int:
+        """See `Correction.reads`."""
+        return 1
+
     def fit(self, volume: Volume) -> tuple[xr.Dataset, list[str]]:
         """Find the gain of every plane; one read."""
         means = np.array(_means(volume, self.min_tissue_voxels))

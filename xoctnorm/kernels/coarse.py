@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -45,7 +47,7 @@ def coarse_mask(mask: NDArray[np.bool_], factor: int) -> NDArray[np.bool_]:
     return covered
 
 
-def block_sums(values: NDArray[np.generic], factor: int) -> NDArray[np.float64]:
+def block_sums(values: NDArray[Any], factor: int) -> NDArray[np.float64]:
     """Sums of blocks of a plane, in float64; those at its far edges may be smaller."""
     sums = np.zeros([-(-n // factor) for n in values.shape])
     for y, x in np.ndindex(min(factor, values.shape[0]), min(factor, values.shape[1])):

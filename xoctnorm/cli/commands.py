@@ -1,0 +1,225 @@
+"""The commands: options, and the calls that they stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import xarray as xr
+
+from xoctnorm.cli.files import (
+    Input,
+    check_target,
+    opened_correction,
+    opened_mask,
+    suffix_of,
+    write_correction,
+    write_volume,
+)
+from xoctnorm.cli.info import about_correction, about_volume, correction_in
+from xoctnorm.cli.reporting import Outcome, reported, say
+from xoctnorm.matching import MATCHES
+from xoctnorm.plan import Plan, in_bytes, sizes_text
+from xoctnorm.settings import DRIFTS, Normalization
+
+_NONE = "none"
+_ENDS = """Exit codes: 0 all went well, 1 it failed and standard error says why, 2 the command line is wrong,
+130 interrupted by Ctrl-C."""
+
+
+@click.group(
+    name="xoctnorm", epilog=_ENDS, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
+@click.version_option(package_name="xoctnorm", prog_name="xoctnorm")
+def app() -> None:
+    """Normalize the intensities of serial-section OCT volumes.
+
+    \b
+    xoctnorm info brain.nc
+    xoctnorm normalize brain.nc brain_normalized.nc --section-size 20
+    xoctnorm fit brain.ome.zarr correction.nc --level 2
+    xoctnorm apply brain.ome.zarr correction.nc brain_normalized.ome.zarr
+    """
+
+
+def volume_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Which volume is meant, and where its sections are."""
+    options = (
+        click.option("--variable", metavar="NAME", help="Variable of a NetCDF file or Zarr store that has several."),
+        click.option("--level", type=click.IntRange(min=0), metavar="N", help="Level of a pyramid; 0 is the finest."),
+        click.option(
+            "--spacing",
+            type=(float, float, float),
+            metavar="Z Y X",
+            help="Distance of neighbours along z, y and x, in place of what the file says; say --units too.",
+        ),
+        click.option("--units", metavar="UNITS", help="Units of the spacing, where the file has none: um, mm."),
+        click.option("--section-size", type=click.IntRange(min=1), metavar="N", help="Planes of every section."),
+        click.option(
+            "--sections",
+            metavar="FILE",
+            help="Sections, as CSV: under the heading 'section' one label per plane, or under the heading 'start' the "
+            "first plane of each section, counted from 0.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def job_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What is to be corrected."""
+    options = (
+        click.option(
+            "--drift",
+            type=click.Choice([_NONE if drift is None else drift for drift in DRIFTS]),
+            default=Normalization.drift,
+            show_default=True,
+            help="How gains of sections are found.",
+        ),
+        click.option("--flatten-depth", is_flag=True, help="Take out the decay with depth that sections share."),
+        click.option(
+            "--zprofile-sigma",
+            type=float,
+            default=Normalization.zprofile_sigma,
+            show_default=True,
+            metavar="PLANES",
+            help="Smooth the profile along z with this standard deviation; 0 leaves it out.",
+        ),
+        click.option(
+            "--agarose-mask",
+            metavar="METHOD|FILE",
+            help="border, otsu, auto, or a file with a mask that is True on agarose (.npy or .nc).",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what is there.")
+
+
+@app.command(short_help="Normalize a volume and write it.")
+@click.argument("source", metavar="IN")
+@click.argument("target", metavar="OUT")
+@job_options
+@volume_options
+@overwrite_option
+@reported
+def normalize(source: str, target: str, overwrite: bool, **options: Any) -> Outcome:
+    """Normalize the volume IN and write it to OUT: .nc, .zarr or .ome.zarr.
+
+    \b
+    xoctnorm normalize brain.nc brain_normalized.nc
+    xoctnorm normalize "slices/*.tif" brain.ome.zarr --section-size 20 --flatten-depth
+    xoctnorm normalize brain.zarr out.nc --variable intensity --drift scale --zprofile-sigma 2
+    """
+    suffix_of(target)
+    volume, call = _made_ready(source, target, overwrite, options)
+    plan = volume.octnorm.plan(**call)
+    _say_plan(volume, plan)
+    write_volume(volume.octnorm.normalize(**call), target, overwrite)
+    return _written(source, target, {"shape": plan.shape, "sections": plan.sections})
+
+
+@app.command(short_help="Fit a correction and write that alone.")
+@click.argument("source", metavar="IN")
+@click.argument("target", metavar="CORRECTION.nc")
+@job_options
+@volume_options
+@overwrite_option
+@reported
+def fit(source: str, target: str, overwrite: bool, **options: Any) -> Outcome:
+    """Fit a correction to the volume IN and write that alone: a small NetCDF file to look at, edit and apply.
+
+    \b
+    xoctnorm fit brain.ome.zarr correction.nc --level 2 --flatten-depth
+    """
+    suffix_of(target, (".nc",))
+    volume, call = _made_ready(source, target, overwrite, options)
+    plan = volume.octnorm.plan(**call)
+    _say_plan(volume, plan, applies=False)
+    write_correction(volume.octnorm.fit(**call), target)
+    return _written(source, target, {"shape": plan.shape, "sections": plan.sections})
+
+
+@app.command(short_help="Apply a correction to a volume and write it.")
+@click.argument("source", metavar="IN")
+@click.argument("correction", metavar="CORRECTION.nc")
+@click.argument("target", metavar="OUT")
+@click.option(
+    "--match",
+    type=click.Choice(MATCHES),
+    default=MATCHES[0],
+    show_default=True,
+    help="Whether planes have to agree in z and section, or only in number.",
+)
+@volume_options
+@overwrite_option
+@reported
+def apply(source: str, correction: str, target: str, match: str, overwrite: bool, **options: Any) -> Outcome:
+    """Apply a correction to the volume IN, which has the same planes, and write it to OUT: .nc, .zarr or .ome.zarr.
+
+    \b
+    xoctnorm apply brain.ome.zarr correction.nc brain_normalized.ome.zarr
+    """
+    suffix_of(target)
+    check_target(target, overwrite)
+    volume = Input(source, **options).opened()
+    fitted = opened_correction(correction)
+    write_volume(volume.octnorm.apply(fitted, match=match), target, overwrite)
+    return _written(source, target, {"shape": dict(volume.sizes), "correction": correction})
+
+
+@app.command(short_help="Say what a file is and what was done to it.")
+@click.argument("source", metavar="IN")
+@volume_options
+@reported
+def info(source: str, **options: Any) -> Outcome:
+    """Say what IN is, a volume or a correction: sizes, spacing, sections, and what was already done to it.
+
+    Reads metadata only.
+
+    \b
+    xoctnorm info brain.nc
+    xoctnorm info correction.nc --json
+    """
+    correction = correction_in(source)
+    if correction is not None:
+        return about_correction(source, correction)
+    return about_volume(source, Input(source, **options).opened())
+
+
+def _made_ready(
+    source: str, target: str, overwrite: bool, options: dict[str, Any]
+) -> tuple[xr.DataArray, dict[str, Any]]:
+    """The volume, and the arguments of `normalize`."""
+    check_target(target, overwrite)
+    drift = options.pop("drift")
+    call = {
+        "drift": None if drift == _NONE else drift,
+        "flatten_depth": options.pop("flatten_depth"),
+        "zprofile_sigma": options.pop("zprofile_sigma"),
+        "agarose_mask": opened_mask(options.pop("agarose_mask")),
+    }
+    return Input(source, **options).opened(), call
+
+
+def _say_plan(volume: xr.DataArray, plan: Plan, *, applies: bool = True) -> None:
+    """Say what is going to happen."""
+    sections = f"{plan.sections} section" + ("" if plan.sections == 1 else "s")
+    read = (plan.fit_reads + applies) * volume.nbytes
+    times = f"{plan.fit_reads} reads" + (" and one to apply" if applies else "")
+    memory = in_bytes(plan.peak_memory)
+    say(f"{sizes_text(plan.shape)}, {plan.dtype}, {sections}: {times}, {in_bytes(read)}; memory up to about {memory}")
+    for advice in plan.advice:
+        say(f"note: {advice}")
+
+
+def _written(source: str, target: str, facts: dict[str, Any]) -> Outcome:
+    path = target if "://" in target else str(Path(target).expanduser().resolve())
+    say(f"wrote {target}")
+    return Outcome({"input": source, "output": path, **facts})
