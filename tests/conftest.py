@@ -14,6 +14,8 @@ import xarray as xr
 import xoctnorm  # noqa: F401  (registers the accessor)
 from xoctnorm.phantom import make_phantom
 
+collect_ignore = ["killing.py"]  # a program that a test runs
+
 # Before 2.4 NumPy interpolates percentiles of float32 values in another precision.
 NUMPY_ROUNDS_AS_WE_DO = np.lib.NumpyVersion(np.__version__) >= "2.4.0"
 

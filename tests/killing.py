@@ -135,8 +135,11 @@ def check(work: Callable[[], None]) -> None:
     assert wait(forked(work)) == 0
 
 
-def at_every_step(folder: Path, old: int | None) -> int:
-    """Kill at some steps of writing, and at all of the last, when names change; return how many these were."""
+def at_every_step(folder: Path, old: int | None) -> tuple[int, int]:
+    """Kill at some steps of writing, and at all of the last, when names change.
+
+    Returns how many these were, and after how many of them the last call had less to do.
+    """
     count = folder / f"steps-{old}"
 
     def counted() -> None:
@@ -150,6 +153,7 @@ def at_every_step(folder: Path, old: int | None) -> int:
     check(counted)
     n_steps = int(count.read_text())
     steps = [*range(0, n_steps - 16, n_steps // 5), *range(n_steps - 16, n_steps)]
+    log, resumed = folder / "log", 0
     for step in steps:
         target = folder / f"step{step}-{old}.zarr"
         if old is not None:
@@ -157,40 +161,38 @@ def at_every_step(folder: Path, old: int | None) -> int:
         code = wait(forked(lambda target=target, step=step: (kill_at(step), write(target, 2))))
         assert code == -signal.SIGKILL, code
         check(lambda target=target: look(target, old, 2))
+        log.write_text("")
         check(lambda target=target: (write(target, 2), finished(target, 2)))
-    return len(steps)
+        resumed += len(log.read_text().split()) < SHAPE[0] // DEPTH
+    return len(steps), resumed
 
 
-def at_random(folder: Path, rng: random.Random, lasting: float, old: int | None) -> tuple[int, bool]:
-    """Kill the writer of one store again and again; return how often, and whether the last call had less to do."""
+def at_random(folder: Path, rng: random.Random, lasting: float, old: int | None) -> int:
+    """Kill the writer of one store again and again; return how often."""
     target = folder / f"random{rng.random()}" / "brain.zarr"
     target.parent.mkdir()
     if old is not None:
         check(lambda: write(target, old))
-    log = target.parent / "log"
     for kills in range(12):  # noqa: B007
-        log.write_text("")
         child = forked(lambda: write(target, 2))
         time.sleep(rng.uniform(0, lasting))
         os.kill(child, signal.SIGKILL)
         if wait(child) == 0:  # it was quicker
             break
         check(lambda: look(target, old, 2))
-    log.write_text("")
     check(lambda: (write(target, 2), finished(target, 2)))
-    return kills, len(log.read_text().split()) < SHAPE[0] // DEPTH
+    return kills
 
 
 def main(folder: Path) -> None:
     """Print numbers of kills: at steps, at random moments, and stores that went on from where they were."""
-    at_steps = sum(at_every_step(folder, old) for old in (None, 1))
+    at_steps, resumed = np.sum([at_every_step(folder, old) for old in (None, 1)], axis=0)
     start = time.perf_counter()
     check(lambda: write(folder / "timed.zarr", 2))
     lasting, rng = time.perf_counter() - start, random.Random(int(sys.argv[3]))
-    kills, resumed = 0, 0
+    kills = 0
     while kills < 24:
-        more, less_to_do = at_random(folder, rng, lasting, (None, 1)[kills % 2])
-        kills, resumed = kills + more, resumed + less_to_do
+        kills += at_random(folder, rng, lasting, (None, 1)[kills % 2])
     print(at_steps, kills, resumed)
 
 

@@ -439,11 +439,11 @@ def test_intensities_that_are_not_positive(phantom):
 
 
 def test_reads(monkeypatch):
-    from xoctnorm.volume import Planes
+    from xoctnorm import volume as room
 
     reads = []
-    blocks = Planes._blocks
-    monkeypatch.setattr(Planes, "_blocks", lambda self, *wanted: reads.append(1) or blocks(self, *wanted))
+    places = room.places
+    monkeypatch.setattr(room, "places", lambda *wanted: reads.append(1) or places(*wanted))
     volume = small()["volume"].chunk(z=3)
     for call, expected in (
         (lambda: volume.octnorm.agarose_mask(method="border", per_section=True), 1),

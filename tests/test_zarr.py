@@ -273,7 +273,7 @@ def test_killed_at_any_moment(tmp_path, method):
     at_steps, at_random, resumed = map(int, done.stdout.split())
     assert at_steps >= 40
     assert at_random >= 20
-    assert resumed >= 1
+    assert resumed >= 10  # killed late, the last call has little to do
 
 
 # Replacing
