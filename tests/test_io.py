@@ -167,10 +167,28 @@ def test_chunk_shapes(sizes, dtype, edges):
 def test_blocks_are_whole_file_chunks_and_bounded(chunks, monkeypatch):
     monkeypatch.setattr("xoctnorm.io._BLOCK_BYTES", 2**25)
     lazy = xr.DataArray(dask.array.zeros((90, 4000, 3000), dtype="float32"), dims=("z", "y", "x"), name="v")
-    variable = _streamable(lazy.chunk(chunks).to_dataset())["v"].variable
-    for dim, edge in _chunk_edges(variable).items():
+    ds = lazy.chunk(chunks).to_dataset()
+    edges = {"v": _chunk_edges(ds["v"].variable)}
+    variable = _streamable(ds, edges)["v"].variable
+    for dim, edge in edges["v"].items():
         assert all(size % edge == 0 for size in variable.chunksizes[dim][:-1])
     assert np.prod([max(parts) for parts in variable.chunks]) * 4 <= 2**25
+
+
+@pytest.mark.parametrize(
+    ("chunks", "edges"),
+    [
+        ((10, 512, 512), (10, 128, 128)),
+        ((8, 2048, 2048), (8, 128, 128)),
+        ((7, 500, 2048), (14, 125, 128)),
+        ((1, 2048, 2048), (16, 128, 128)),
+        ((40, 41, 300), (20, 123, 150)),
+        (((30,) * 3 + (410,), 512, 512), (16, 128, 128)),
+    ],
+)
+def test_chunks_of_files_larger_than_memory_fit_those_that_are_computed(chunks, edges):
+    variable = xr.Variable(("z", "y", "x"), dask.array.zeros((500, 2048, 2048), chunks=chunks, dtype="float32"))
+    assert tuple(_chunk_edges(variable).values()) == edges
 
 
 def test_dask_blocks_are_let_go_while_writing(tmp_path):
