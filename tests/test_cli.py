@@ -271,6 +271,23 @@ def test_overwriting(brain_nc, tmp_path, suffix):
     assert "scale_factor" in open_volume(out).coords
 
 
+@pytest.mark.parametrize("command", ["fit", "normalize"])
+def test_what_is_read_is_not_replaced(brain_nc, command):
+    before = brain_nc.read_bytes()
+    result = run(command, brain_nc, brain_nc, "--overwrite")
+    assert result.exit_code == 1
+    assert "is the file that the volume was read from" in result.stderr
+    assert brain_nc.read_bytes() == before
+
+
+def test_targets_are_looked_at_before_anything_is_read(brain_nc, tmp_path, monkeypatch):
+    monkeypatch.setattr("xoctnorm.cli.files.open_volume", None)
+    for name, says in (("folder.nc", "is a folder"), ("folder.zarr", "is no Zarr store")):
+        (tmp_path / name).mkdir()
+        result = run("normalize", brain_nc, tmp_path / name, "--overwrite")
+        assert (result.exit_code, says in result.stderr) == (1, True)
+
+
 def test_info_of_a_volume(brain_nc, tmp_path):
     text = ran("info", brain_nc).stdout
     lines = {line[:10].strip(): line[10:].strip() for line in text.splitlines()}

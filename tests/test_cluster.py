@@ -175,6 +175,20 @@ def test_a_worker_dies_while_a_file_is_written(client, volume, tmp_path):
         assert digests[0] == digests[1]
 
 
+def times_out(block: np.ndarray) -> np.ndarray:
+    if block.size:
+        raise TimeoutError("read timed out")
+    return block
+
+
+def test_a_read_that_times_out_is_an_error(client, volume):
+    meta = np.empty((0, 0, 0), volume.dtype)
+    late = volume.chunk(z=4)
+    late = late.copy(data=late.data.map_blocks(times_out, dtype=late.dtype, meta=meta))
+    with pytest.raises(TimeoutError, match="read timed out"):
+        late.octnorm.fit(drift="scale")
+
+
 @pytest.mark.slow
 def test_a_cluster_without_workers_is_given_up(volume, tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "_GLANCE", 0.2)

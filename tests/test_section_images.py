@@ -45,6 +45,16 @@ def test_large_images_in_steps(offset):
     np.testing.assert_array_equal(images.blocks(), blocks)
 
 
+def test_few_pixels_below_zero_or_nearly_black_take_no_steps_from_others():
+    one = np.abs(image(LARGE)) * 10
+    one[50:60], one[100:140] = -0.01, 1e-4
+    images = SectionImages()
+    images.append(one)
+    bright = one > 0.5
+    inside = bright & (one < np.percentile(one[one > 0], 99.5))
+    assert (np.abs(images[0] / one - 1)[inside]).max() < 0.02
+
+
 def test_an_image_without_contrast_or_data():
     images = SectionImages()
     for value in (0.25, np.nan, 0.0):

@@ -15,11 +15,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from conftest import HOLDINGS, cut_brain
+from conftest import HOLDINGS, brain, cut_brain
 from test_io import PER_PLANE, normalized, several
 
 from xoctnorm import InputError, OctnormWarning, open_volume, pieces
 from xoctnorm.kernels.pyramid import halved_planes
+from xoctnorm.phantom import make_phantom
 
 zarr = pytest.importorskip("zarr")
 
@@ -457,20 +458,33 @@ def test_another_reader_agrees(tmp_path, version):
     assert set(found[0].axes_units.values()) == {"micrometer"}
 
 
-def test_what_is_fitted_on_a_coarse_level_applies_to_the_finest(tmp_path):
-    raw = cut_brain()
-    path = raw.octnorm.to_ome_zarr(tmp_path / "raw.ome.zarr", levels=2)
-    correction = open_volume(path, level=1).octnorm.fit(agarose_mask="border", drift=None)
-    result = open_volume(path).octnorm.apply(correction)
-    assert result.shape == raw.shape
-    assert "agarose_mask" not in result.coords
-
-
 def test_uneven_spacing_is_told(tmp_path):
     da = normalized().assign_coords(z=("z", [0.0, 10, 20, 40, 50, 60], {"units": "um"}))
     with pytest.warns(OctnormWarning, match="z: not evenly spaced"):
         path = da.octnorm.to_ome_zarr(tmp_path / "out.zarr")
     np.testing.assert_array_equal(open_volume(path).z, da.z)
+
+
+def test_coordinates_that_a_volume_lacks_are_not_made_up(tmp_path):
+    volume = brain().drop_vars(["z", "y", "x"])
+    volume.octnorm.to_ome_zarr(tmp_path / "brain.ome.zarr")
+    back = open_volume(tmp_path / "brain.ome.zarr")
+    assert set(back.coords) == {"section"}
+    np.testing.assert_array_equal(back, volume)
+
+
+def test_a_coarse_level_is_fitted_and_the_fine_one_corrected(tmp_path):
+    volume = make_phantom(shape=(96, 120), n_sections=4, planes_per_section=5, seed=2)["volume"]
+    volume.octnorm.to_ome_zarr(tmp_path / "brain.ome.zarr", levels=2)
+    fine, coarse = (open_volume(tmp_path / "brain.ome.zarr", level=np.int64(level)) for level in (0, 1))
+    assert coarse.shape == (20, 48, 60)
+    from_coarse = coarse.octnorm.fit(drift="scale", agarose_mask="border")
+    factors = fine.octnorm.fit(drift="scale", agarose_mask="border").scale_factor
+    np.testing.assert_allclose(from_coarse.scale_factor / factors, 1, atol=0.03)
+    with pytest.warns(OctnormWarning, match="fitted on planes of 48 x 60 pixels"):
+        result = fine.octnorm.apply(from_coarse)
+    assert result.shape == fine.shape
+    assert "agarose_mask" not in result.coords  # it has other pixels
 
 
 def test_problems_of_ome(tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,7 +63,7 @@ def apply(da: xr.DataArray, correction: xr.Dataset, form: Form, *, match: str) -
     raise_problems("apply", problems)
     step = provenance.steps_of(correction.attrs)[-1]
     corrections = recorded_corrections(step)
-    notes = [warn(note) for note in already_normalized(da, corrections)]
+    notes = [warn(note) for note in [*already_normalized(da, corrections), *_other_pixels(da, step)]]
     step["apply"] = provenance.circumstances({"match": match, **form.record()}, notes)
     step["apply"]["edited"] = step.get("correction_digest") != provenance.values_digest(correction)
     dims = volume_dims(da, step["section"]["name"])
@@ -134,6 +134,19 @@ def already_normalized(da: xr.DataArray, corrections: Sequence[Correction]) -> l
     return [
         "the volume is already normalized, as its record says: normalizing it again cuts off more of it; "
         "was the raw volume meant?"
+    ]
+
+
+def _other_pixels(da: xr.DataArray, step: Mapping[str, Any]) -> list[str]:
+    """What to say where a correction comes from planes of another size, as a coarse level of a pyramid."""
+    fitted = (step.get("fitted_on") or {}).get("shape", {})
+    if not fitted or all(fitted.get(dim) == da.sizes[dim] for dim in ("y", "x")):
+        return []
+    sizes = (f"{shape['y']} x {shape['x']}" for shape in (fitted, da.sizes))
+    return [
+        "the correction was fitted on planes of {} pixels and is applied to planes of {}: gains of sections and planes "
+        "hold, but averaged speckle has lower percentiles and another noise floor, so the scale to 0…1, and how many "
+        "voxels are cut off at 1, are those of the volume that was fitted".format(*sizes)
     ]
 
 

@@ -60,7 +60,10 @@ def surveyed_by_workers(
     section_index: NDArray[np.int64] | None,
     outside: NDArray[np.bool_] | None,
 ) -> Survey:
-    """Survey of a volume, as by `statistics.survey`: planes are added in their order, strips of rows side by side."""
+    """Survey of a volume, as by `statistics.survey`: planes are added in their order, strips of rows side by side.
+
+    Samples are taken of every strip, so they are others; they only say where to look.
+    """
     from dask import delayed
 
     along_z = list(runs(data))
@@ -128,11 +131,16 @@ def results(client: Any, tasks: list[Any]) -> Iterator[Any]:
 
 
 def _awaited(client: Any, future: Any) -> Any:
+    from distributed import wait
+
     last_seen = time.monotonic()
     while True:
         try:
-            return future.result(timeout=_GLANCE)
+            wait(future, timeout=_GLANCE)
+            return future.result()  # which may raise what the task raised, a TimeoutError too
         except TimeoutError:
+            if future.done():
+                raise
             if _has_workers(client):
                 last_seen = time.monotonic()
             elif time.monotonic() - last_seen > _PATIENCE:

@@ -52,7 +52,8 @@ def write_ome_zarr(
     chunks, ends = layout(volume)
     shapes = _shapes(volume, levels)
     values, beside = lazy.pop(str(name)), ds.drop_vars(str(name))
-    beside.attrs = {**ds[name].attrs, "variable": name}
+    bare = [str(dim) for dim in ("z", "y", "x") if dim not in volume.coords]
+    beside.attrs = {**ds[name].attrs, "variable": name, "without_coordinates": " ".join(bare)}
     lengths = chunk_lengths(volume, values, chunks)
     zarr_format = _ZARR_FORMAT[version]
     begun = _levels(volume, shapes, tuple(lengths.values()), str(name), version)

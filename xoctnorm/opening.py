@@ -84,7 +84,7 @@ def open_volume(
     problems = [*_option_problems(variable, level, dims, spacing, units)]
     wanted = Wanted(
         variable if isinstance(variable, str) else None,
-        level if isinstance(level, int) and not isinstance(level, bool) else None,
+        int(level) if isinstance(level, int | np.integer) and not isinstance(level, bool) else None,
         None if dims is None or isinstance(dims, str) else tuple(dims),
     )
     volume = None

@@ -138,7 +138,7 @@ def documents(
 
 
 def compressors(zarr_format: int) -> tuple[Any, ...]:
-    """Compression that is quick: half of the bytes, at twice the speed of level 1; to shuffle is slower and no better."""
+    """Compression that is quick: half of the bytes, at twice the speed of level 1; shuffling is slower, no better."""
     if zarr_format == 3:
         from zarr.codecs import ZstdCodec
 

@@ -167,7 +167,7 @@ def apply(source: str, correction: str, target: str, match: str, overwrite: bool
     xoctnorm apply brain.ome.zarr correction.nc brain_normalized.ome.zarr
     """
     suffix_of(target)
-    check_target(target, overwrite)
+    check_target(target, overwrite, source)
     volume = Input(source, **options).opened()
     fitted = opened_correction(correction)
     write_volume(volume.octnorm.apply(fitted, match=match), target, overwrite)
@@ -197,7 +197,7 @@ def _made_ready(
     source: str, target: str, overwrite: bool, options: dict[str, Any]
 ) -> tuple[xr.DataArray, dict[str, Any]]:
     """The volume, and the arguments of `normalize`."""
-    check_target(target, overwrite)
+    check_target(target, overwrite, source)
     drift = options.pop("drift")
     call = {
         "drift": None if drift == _NONE else drift,

@@ -19,6 +19,7 @@ from xoctnorm.errors import InputError, listed, raise_problems
 from xoctnorm.files import sync
 from xoctnorm.opening import open_volume
 from xoctnorm.recipes import assign_sections
+from xoctnorm.zarr_place import find_place
 
 SUFFIXES = (".ome.zarr", ".zarr", ".nc")
 
@@ -113,11 +114,18 @@ def suffix_of(path: str, suffixes: tuple[str, ...] = SUFFIXES) -> str:
     raise click.UsageError(f"{path!r}: the suffix says the format, and has to be one of {listed(suffixes)}")
 
 
-def check_target(path: str, overwrite: bool) -> None:
-    """Refuse, before hours are spent, what could not be written."""
+def check_target(path: str, overwrite: bool, source: str) -> None:
+    """Refuse, before hours are spent, what could not be written, or would replace what is read."""
     if "://" in path:
         return
     target, problems = Path(path).expanduser().resolve(), []
+    read = Path(source).expanduser()
+    if overwrite and target.exists() and read.exists() and target.samefile(read):
+        raise_problems("output", [f"{path!r} is the file that the volume was read from: choose another path"])
+    if target.is_dir() and suffix_of(path) == ".nc":
+        problems.append(f"{path!r} is a folder, and a file is needed: choose another path")
+    elif target.exists() and overwrite and suffix_of(path) != ".nc" and not find_place(path).is_store():
+        problems.append(f"{path!r} exists and is no Zarr store: choose another path, or remove it")
     if not target.parent.is_dir():
         problems.append(f"{path!r}: the folder {str(target.parent)!r} does not exist; create it, or choose another")
     elif not os.access(target.parent, os.W_OK | os.X_OK):

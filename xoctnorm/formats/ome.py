@@ -86,6 +86,7 @@ def _with_beside(volume: xr.DataArray, path: str, level: int) -> xr.DataArray:
     }
     attrs = dict(beside.attrs)
     volume.name = attrs.pop("variable", volume.name)
+    bare = attrs.pop("without_coordinates", "").split()
     if level:
         attrs.pop("ancillary_variables", None)
-    return volume.assign_coords(kept).assign_attrs(attrs)
+    return volume.drop_vars(bare).assign_coords(kept).assign_attrs(attrs)

@@ -115,7 +115,7 @@ def _append(values: Floats, start: int, n: int, flag: NDArray[np.uint8], inside:
 
 @compiled
 def bin_counts(values: Floats, edges: Floats, counts: NDArray[np.int64]) -> None:
-    """Add counts in equal bins: ``counts += np.histogram(values, edges)[0]``."""
+    """Add counts in equal bins: ``counts += np.histogram(values, edges)[0]``; float32 has to tell edges apart."""
     n_bins = counts.size
     first, last = edges[0], edges[n_bins]
     per_value = np.float32(n_bins / (np.float64(last) - np.float64(first)))

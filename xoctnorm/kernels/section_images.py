@@ -14,13 +14,16 @@ Image = NDArray[np.float32]
 
 _STEPS = 254
 _ENDS = 0.1, 99.9  # percentiles between which the steps lie
+_RANGE = 1000  # of steps in the logarithm, at most
+_MOSTLY = 0.9  # share of pixels above 0 from which on the logarithm is taken: others are as dark as can be
 
 
 class SectionImages:
     """Images `(y, x)` in float32 that come one after the other; NaN where there is no data.
 
-    Large ones, of which outlines are found on their means over blocks, are held in 254 steps: one byte per pixel,
-    less than a hundredth off, where speckle is off by a tenth.
+    Large ones, of which outlines are found on their means over blocks, are held in 254 steps: one byte per pixel. What
+    lies between the percentiles 0.1 and 99.9 is less than a fiftieth off, mostly less than a hundredth, where speckle
+    is off by a tenth; what lies beyond them, or below a thousandth of the largest, is taken for the end.
     """
 
     def __init__(self) -> None:
@@ -65,8 +68,11 @@ class _Stepped:
     def __init__(self, image: Image) -> None:
         has = np.isfinite(image) & (image != 0)
         some = spread(image)[spread(has)]
+        above = some[some > 0]
+        by_log = above.size >= _MOSTLY * max(some.size, 1)
+        some = above if by_log else some
         low, high = np.percentile(some, _ENDS) if some.size else (1.0, 1.0)
-        by_log = low > 0
+        low = max(low, high / _RANGE) if by_log else low
         ends = np.log([low, high]) if by_log else np.array([low, high])
         levels = ends[0] + np.arange(_STEPS + 1) * (ends[1] - ends[0]) / _STEPS
         self._table = np.append(np.nan, np.exp(levels) if by_log else levels).astype(np.float32)
