@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
 
 import dask
@@ -31,14 +32,28 @@ CALLS = [
 CHUNKS = [{"z": 3, "y": 50, "x": 70}, {"z": 1, "y": 96, "x": 60}, {"z": -1, "y": -1, "x": -1}]
 
 
-@pytest.fixture(scope="module")
-def client():
+@contextmanager
+def processes():
+    """A client of two workers that are processes."""
     with (
         distributed.LocalCluster(
             n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", memory_limit=None
-        ) as of_processes,
-        distributed.Client(of_processes) as client,
+        ) as cluster,
+        distributed.Client(cluster) as client,
     ):
+        yield client
+
+
+@pytest.fixture(scope="module")
+def client():
+    with processes() as client:
+        yield client
+
+
+@pytest.fixture
+def mortal():
+    """Workers of a test alone, which may kill them."""
+    with processes() as client:
         yield client
 
 
@@ -121,7 +136,7 @@ class Slow:
         return block
 
 
-def killed_meanwhile(client, folder: Path, function):
+def killed_meanwhile(folder: Path, function):
     """What a function returns while a worker that has begun to read is killed."""
     killed = []
 
@@ -142,30 +157,31 @@ def killed_meanwhile(client, folder: Path, function):
         killed.append(0)
         thread.join()
     assert killed[0]
-    client.wait_for_workers(2)
     return result
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("call", [{"drift": "scale"}, {"drift": "joint"}], ids=str)
+@pytest.mark.usefixtures("mortal")
 @pytest.mark.filterwarnings("ignore::xoctnorm.OctnormWarning")
-def test_a_worker_dies_in_the_middle_of_fit(client, volume, call, tmp_path):
+def test_a_worker_dies_in_the_middle_of_fit(volume, call, tmp_path):
     slow = volume.chunk(z=2).copy()
     slow = slow.copy(data=slow.data.map_blocks(Slow(tmp_path), dtype=slow.dtype, meta=np.empty((0, 0, 0), slow.dtype)))
-    found = killed_meanwhile(client, tmp_path, lambda: slow.octnorm.fit(**call))
+    found = killed_meanwhile(tmp_path, lambda: slow.octnorm.fit(**call))
     assert_same(found, alone(lambda: volume.octnorm.fit(**call)))
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("mortal")
 @pytest.mark.filterwarnings("ignore::xoctnorm.OctnormWarning")
-def test_a_worker_dies_while_a_file_is_written(client, volume, tmp_path):
+def test_a_worker_dies_while_a_file_is_written(volume, tmp_path):
     marks = tmp_path / "marks"
     marks.mkdir()
     slow = volume.chunk(z=2)
     slow = slow.copy(data=slow.data.map_blocks(Slow(marks), dtype=slow.dtype, meta=np.empty((0, 0, 0), slow.dtype)))
     correction = alone(lambda: volume.octnorm.fit(drift="scale"))
     result = slow.octnorm.apply(correction)
-    path = killed_meanwhile(client, marks, lambda: result.octnorm.to_netcdf(tmp_path / "brain.nc"))
+    path = killed_meanwhile(marks, lambda: result.octnorm.to_netcdf(tmp_path / "brain.nc"))
     expected = volume.octnorm.apply(correction)
     with xr.open_dataarray(path) as back:
         np.testing.assert_array_equal(back, expected)

@@ -23,6 +23,9 @@ from xoctnorm.pending import await_digest
 from xoctnorm.transfers import Transfer
 from xoctnorm.volume import Planes, volume_dims
 
+_COARSER = 1.5  # from how much fewer pixels on, along y and x alike, planes may be a level of a pyramid
+_ALIKE = 0.05  # log of the ratio
+
 
 @dataclass(frozen=True)
 class Form:
@@ -140,13 +143,15 @@ def already_normalized(da: xr.DataArray, corrections: Sequence[Correction]) -> l
 def _other_pixels(da: xr.DataArray, step: Mapping[str, Any]) -> list[str]:
     """What to say where a correction comes from planes of another size, as a coarse level of a pyramid."""
     fitted = (step.get("fitted_on") or {}).get("shape", {})
-    if not fitted or all(fitted.get(dim) == da.sizes[dim] for dim in ("y", "x")):
+    along_y, along_x = (da.sizes[dim] / fitted.get(dim, da.sizes[dim]) for dim in ("y", "x"))
+    if max(along_y, 1 / along_y) < _COARSER or abs(np.log(along_y / along_x)) > _ALIKE:
         return []
     sizes = (f"{shape['y']} x {shape['x']}" for shape in (fitted, da.sizes))
     return [
-        "the correction was fitted on planes of {} pixels and is applied to planes of {}: gains of sections and planes "
-        "hold, but averaged speckle has lower percentiles and another noise floor, so the scale to 0…1, and how many "
-        "voxels are cut off at 1, are those of the volume that was fitted".format(*sizes)
+        "the correction was fitted on planes of {} pixels and is applied to planes of {}. Where these are levels of a "
+        "pyramid, gains of sections and planes hold, but averaged speckle has lower percentiles and another noise "
+        "floor: the scale to 0…1, and how many voxels are cut off at 1, are those of the level that was "
+        "fitted".format(*sizes)
     ]
 
 
