@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from xoctnorm.kernels.classes import (
     end_planes,
 )
 from xoctnorm.kernels.coarse import coarse_factor, coarse_mask, coarse_plane
-from xoctnorm.kernels.drift import estimate
+from xoctnorm.kernels.drift import _explained, estimate
 from xoctnorm.kernels.drift_model import DriftModel, Planes, Spreads
 from xoctnorm.kernels.intensity import SCALES, linearize, scale_of_slope, spread_slope
 from xoctnorm.kernels.noise_floor import highest_floor, most_likely_floor
@@ -409,6 +410,15 @@ def test_sets_around_a_cut_are_seen_next_to_it_without_what_is_followed_anyway()
     dark = [SLOTS.index(Slot(DARK, relative, around=True)) for relative in (0, -1)]
     assert np.isnan(sums.mean[:, dark]).all()  # all of it goes through and on
     assert sums.through().mean.shape == (8, len(THROUGH))
+
+
+def test_sections_whose_agarose_tissue_can_explain_come_back():
+    medium = np.array([0.0, 0.01, -0.01, 0.1, 0.1, np.nan])
+    cov = np.diag([0.01, 0.01, 0.01, 0.03, 0.01]) ** 2  # of those that are known
+    tied = np.array([True, True, True, False, False, False])
+    apart = SimpleNamespace(medium=medium, medium_cov=cov)
+    # 3.8 standard errors (less the mean, 0.027) do not stand out as 7 do; without agarose nothing is known.
+    assert _explained(apart, tied, np.isfinite(medium)).tolist() == [False, False, False, True, False, False]
 
 
 def test_variance_of_a_pixel_is_that_of_speckle():

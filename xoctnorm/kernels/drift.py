@@ -107,6 +107,8 @@ def estimate(
         tied = tied & ~_outstanding(model, spreads, noise_floor)
         floor, error = _floor(model, spreads, tied, noise_floor)
     spreads = _fitted_spreads(model, spreads, floor, tied)
+    if tied.any():  # what is known of anatomy only now may explain why a section stood out
+        tied = tied | _explained(model.solve(floor, spreads, nothing), tied, has)
     floor, error = _floor(model, spreads, tied, noise_floor)
     chi2, steps, excess = np.nan, np.nan, np.nan
     if tied.any():
@@ -269,6 +271,16 @@ def _outstanding(model: DriftModel, spreads: Spreads, given: float | Series | No
             out = np.abs(away) > np.maximum(_STANDS_OUT * np.maximum(spread, error), 0.05)
             found = np.isin(np.arange(n), known[out])
     return found if found.sum() <= n / 3 else np.zeros(n, bool)
+
+
+def _explained(apart: Solution, tied: Bool, has: Bool) -> Bool:
+    """Sections that were left out, and whose agarose is as far from that of the others as tissue lets expect."""
+    medium, error = np.full((2, len(tied)), np.nan)
+    known = np.isfinite(apart.medium)
+    medium[known] = apart.medium[known] - np.mean(apart.medium[known & tied])
+    error[known] = np.sqrt(np.diag(_centred(apart.medium_cov)))
+    explained: Bool = has & ~tied & (np.abs(medium) < _STANDS_OUT * error)
+    return explained
 
 
 def _fitted_spreads(model: DriftModel, start: Spreads, floor: float | Series, tied: Bool) -> Spreads:
