@@ -15,7 +15,18 @@ from hypothesis.extra.numpy import arrays
 from xoctnorm import InputError
 from xoctnorm.kernels import compiled
 from xoctnorm.kernels.background import percentile as by_partition
-from xoctnorm.kernels.background import remove_background
+from xoctnorm.kernels.background import (
+    background_steps,
+    clip_steps,
+    clip_to_unit,
+    drift_steps,
+    factor_steps,
+    multiply,
+    remove_background,
+    subtract_and_divide,
+    subtract_and_multiply,
+    unit_steps,
+)
 from xoctnorm.kernels.classes import SectionViews
 from xoctnorm.kernels.coarse import coarse_plane
 from xoctnorm.kernels.digest import MODULUS, digest, digest_block
@@ -31,6 +42,7 @@ from xoctnorm.kernels.order_statistics import (
     percentile_without_zeros,
     plane_thresholds,
 )
+from xoctnorm.kernels.steps import take
 from xoctnorm.normalization import apply_histogram_matching, normalize_volume
 from xoctnorm.threads import VARIABLES, in_threads, thread_count
 
@@ -142,6 +154,32 @@ def test_bins_that_float32_has_no_room_for_are_refused(threshold):
         apply_histogram_matching(np.ones((2, 30, 30)), 2, 512, threshold)
 
 
+@settings(deadline=None, max_examples=100)
+@given(FLOAT32, st.sampled_from([np.float32, np.uint16, np.float64]), st.floats(0, 1, width=32), st.booleans())
+def test_steps_at_once_as_one_after_the_other(values, dtype, number, above_threshold):
+    plane = (np.abs(np.nan_to_num(values)) * 40000).astype(dtype) if dtype is np.uint16 else values.astype(dtype)
+    centers = bin_centers(64, 0.0)
+    mapping = Mapping.of(np.sort(np.random.default_rng(0).random((1, 64))), centers, 0.3 if above_threshold else 0.0)
+    calls = [
+        (remove_background, background_steps, (number, number + 1.5, 0.7)),
+        (multiply, factor_steps, (1 + number,)),
+        (mapping.map, mapping.steps, (0,)),
+        (subtract_and_multiply, drift_steps, (number / 8, 1.1, 1.2)),
+        (subtract_and_divide, unit_steps, (number / 8, 0.9)),
+        (clip_to_unit, clip_steps, ()),
+    ]
+    expected = plane.astype(np.float32)
+    for function, _, parameters in calls:
+        expected = function(expected, *parameters)
+    out = np.empty(plane.shape, np.float32)
+    take([step for _, steps, parameters in calls for step in steps(*parameters)], plane, out)
+    np.testing.assert_array_equal(out, expected)
+    values[...] = values[..., ::-1].copy()
+    backwards = np.empty_like(out)
+    take([], values[..., ::-1], backwards)  # a view with other strides
+    np.testing.assert_array_equal(backwards, values[..., ::-1])
+
+
 def test_a_plane_without_a_cap_is_unknown():
     plane = remove_background(np.ones((2, 3), np.float32), np.float32(np.nan), np.float32(np.nan), 1.0)
     assert np.isnan(plane).all()
@@ -218,7 +256,7 @@ def test_in_another_array_as_in_place(values, factor):
     where, out = values > 0.1, np.empty_like(values)
     compiled.multiply_where(compiled.frozen(values), compiled.frozen(where), factor, out.reshape(-1))
     np.testing.assert_array_equal(out, np.where(where, values * np.float32(factor), values))
-    compiled.remove_background(compiled.frozen(values), 0.1, 0.9, 0.8, out.reshape(-1))
+    take(background_steps(0.1, 0.9, 0.8), values, out)
     np.testing.assert_array_equal(out, remove_background(values.copy(), 0.1, 0.9, 0.8))
     total = np.full(values.size, 0.25)
     compiled.add_values(compiled.frozen(values), total)

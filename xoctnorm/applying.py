@@ -15,7 +15,7 @@ from xoctnorm.agarose import SECTIONS, along_planes
 from xoctnorm.checks import clashes, same_coordinate, volume_problems
 from xoctnorm.corrections import BY_NAME, Background, Correction, UnitScale
 from xoctnorm.errors import listed, raise_problems, warn
-from xoctnorm.kernels.background import clip_to_unit
+from xoctnorm.kernels.background import clip_steps, clip_to_unit
 from xoctnorm.kernels.digest import Digest
 from xoctnorm.matching import MATCHES, correction_problems, mismatches
 from xoctnorm.metadata import ATTACHED
@@ -95,7 +95,7 @@ def corrected(
     for one in corrections:
         planes = one.apply(planes, correction)
     if _scales(corrections):
-        planes = planes.through(Transfer(clip_to_unit))
+        planes = planes.through(Transfer(clip_to_unit, steps=clip_steps))
     with progress.job("apply", int(np.prod(planes.data.shape[:-2]))):
         values = planes.correct(np.dtype(form.dtype), see)
     result = da.copy(deep=False, data=values.transpose(*da.dims).data)

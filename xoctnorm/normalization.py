@@ -23,11 +23,12 @@ from xoctnorm.corrections.histogram import section_tables
 from xoctnorm.corrections.scale import section_percentile
 from xoctnorm.corrections.zprofile import tissue_mean
 from xoctnorm.errors import OctnormWarning, raise_problems
-from xoctnorm.kernels.background import multiply_where, without_background
+from xoctnorm.kernels.background import background_steps, multiply_where
 from xoctnorm.kernels.histograms import Mapping, bin_centers, histogram
 from xoctnorm.kernels.masks import MeanProjection, otsu_agarose_mask
 from xoctnorm.kernels.order_statistics import POSITIVE, Bracket, Counted, bracket_of, counted, plane_thresholds, spread
 from xoctnorm.kernels.smoothing import factors_to_median, profile_gains, smooth_where_present
+from xoctnorm.kernels.steps import Step, take
 from xoctnorm.kernels.strips import single, strips
 from xoctnorm.sections import equal_division
 from xoctnorm.threads import in_threads
@@ -104,9 +105,7 @@ def normalize_volume(
     spans = caps - floors
     divisor = np.fmax.reduce(spans)
     divisor = divisor if divisor > 0 else np.float32(1)
-    return _by_strips(
-        planes, lambda z, _, strip, out: without_background(strip, floors[z], caps[z], divisor, out)
-    ), floors
+    return _by_steps(planes, lambda z: background_steps(floors[z], caps[z], divisor)), floors
 
 
 def get_agarose_mask(vol: ArrayLike, smoothing_sigma: float = 1.0) -> tuple[NDArray[np.bool_], float]:
@@ -269,7 +268,7 @@ def apply_histogram_matching(
     np.add.at(counts, row, list(of_planes))
     centers = bin_centers(n_bins, tissue_threshold)
     mapping = Mapping.of(section_tables(counts, centers), centers, tissue_threshold)
-    return _by_strips(planes, lambda z, _, strip, out: mapping.map_into(strip, row[z], out))
+    return _by_steps(planes, lambda z: mapping.steps(row[z]))
 
 
 def apply_zprofile_smoothing(
@@ -360,6 +359,14 @@ def _division_problems(n_serial_slices: int | None) -> list[str]:
 def _starts(n_planes: int, n_serial_slices: int | None) -> list[int]:
     """First planes of the sections, and the end."""
     return equal_division(n_planes, n_planes if n_serial_slices is None else int(n_serial_slices))
+
+
+def _by_steps(planes: NDArray[np.floating], steps: Callable[[int], list[Step]]) -> NDArray[np.float32]:
+    """The result of the steps of every plane."""
+    out = np.empty(planes.shape, np.float32)
+    for _ in in_threads(lambda z: take(steps(z), planes[z], out[z]), range(len(planes))):
+        pass
+    return out
 
 
 def _by_strips(

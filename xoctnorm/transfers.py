@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from xoctnorm.kernels.steps import INTERPOLATE, Step, take, taken_as_it_is
 from xoctnorm.kernels.strips import single, strips
 
 Plane = NDArray[np.float32]
@@ -27,10 +28,14 @@ class Transfer:
     planes, y and x, to which they are broadcast, and dims of their own, which come whole. The function gets of each
     what belongs to the plane, or to the part of a plane, that it is given: a number, or an array with the rest of the
     dims in the order y, x, its own.
+
+    Where every voxel of a plane changes alike, `steps` names from the same numbers what happens: planes then take the
+    steps of several corrections at once.
     """
 
     function: Callable[..., Plane]
     parameters: tuple[xr.Variable, ...] = ()
+    steps: Callable[..., Sequence[Step]] | None = None
 
 
 class Axes(NamedTuple):
@@ -72,16 +77,39 @@ def through(
     axes: Sequence[Axes],
     out: NDArray[np.generic],
 ) -> None:
-    """Correct a plane into `out`, strip by strip: all transfers of one happen while it is in the cache."""
+    """Correct a plane into `out`: all transfers of one strip happen while it is in the cache, or of one block."""
+    steps = _steps(transfers, parameters, axes)
+    if steps is not None and taken_as_it_is(plane) and out.dtype == np.float32:
+        take(steps, plane, out)
+        return
     for rows in strips(plane.shape):
         strip = out[rows] if out.dtype == np.float32 else np.empty(out[rows].shape, np.float32)
         strip[...] = plane[rows]
-        corrected, rest = strip, iter(zip(parameters, axes, strict=True))
-        for transfer in transfers:
-            of_strip = [one.of_strip(values, rows) for values, one in islice(rest, len(transfer.parameters))]
-            corrected = transfer.function(corrected, *of_strip)
+        corrected = strip
+        if steps is not None:
+            take(steps, strip, strip)
+        else:
+            rest = iter(zip(parameters, axes, strict=True))
+            for transfer in transfers:
+                of_strip = [one.of_strip(values, rows) for values, one in islice(rest, len(transfer.parameters))]
+                corrected = transfer.function(corrected, *of_strip)
         if corrected is not strip or out.dtype != np.float32:
             out[rows] = corrected
+
+
+def _steps(
+    transfers: tuple[Transfer, ...], parameters: Sequence[NDArray[np.generic]], axes: Sequence[Axes]
+) -> list[Step] | None:
+    """Steps of all transfers of a plane; None where one has none, or does not do the same to all voxels."""
+    if any(one.n_own or slice(None) in one.across for one in axes):
+        return None
+    steps: list[Step] = []
+    numbers = (values[one.across] for values, one in zip(parameters, axes, strict=True))
+    for transfer in transfers:
+        if transfer.steps is None:
+            return None
+        steps += transfer.steps(*islice(numbers, len(transfer.parameters)))
+    return steps if sum(step.kind == INTERPOLATE for step in steps) <= 1 else None
 
 
 @dataclass(frozen=True)

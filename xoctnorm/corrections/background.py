@@ -11,7 +11,7 @@ import xarray as xr
 from xoctnorm.checks import FEWEST_AGAROSE_PIXELS, number_problems
 from xoctnorm.corrections.base import Correction
 from xoctnorm.errors import listed, raise_problems
-from xoctnorm.kernels.background import remove_background
+from xoctnorm.kernels.background import background_steps, remove_background
 from xoctnorm.kernels.order_statistics import plane_thresholds
 from xoctnorm.transfers import Transfer
 from xoctnorm.volume import PlanesT, Volume
@@ -106,4 +106,5 @@ class Background(Correction):
 
     def apply(self, planes: PlanesT, fitted: xr.Dataset) -> PlanesT:
         """Clip, subtract and divide."""
-        return planes.through(Transfer(remove_background, tuple(fitted[name].variable for name in self.needs)))
+        numbers = tuple(fitted[name].variable for name in self.needs)
+        return planes.through(Transfer(remove_background, numbers, background_steps))

@@ -84,7 +84,7 @@ class HistogramMatch(Correction):
         """Map every plane by the table of its section."""
         rows, (tables,) = by_row(fitted, "bin", "matched_intensity")
         mapping = Mapping.of(tables, fitted["bin_center"].to_numpy(), self.tissue_threshold, self.strength)
-        return planes.through(Transfer(mapping.map, (rows,)))
+        return planes.through(Transfer(mapping.map, (rows,), mapping.steps))
 
 
 def section_tables(counts: NDArray[np.int64], centers: Plane) -> NDArray[np.float64]:

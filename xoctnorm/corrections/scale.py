@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from xoctnorm.checks import FEWEST_SECTION_VOXELS, number_problems
 from xoctnorm.corrections.base import Correction
 from xoctnorm.errors import listed
-from xoctnorm.kernels.background import multiply
+from xoctnorm.kernels.background import factor_steps, multiply
 from xoctnorm.kernels.order_statistics import POSITIVE, Bracket, Counted, bracket_of, counted, percentile_of_all
 from xoctnorm.kernels.smoothing import factors_to_median, smooth_where_present
 from xoctnorm.statistics import by_section
@@ -119,7 +119,7 @@ class PercentileScale(Correction):
 
     def apply(self, planes: PlanesT, fitted: xr.Dataset) -> PlanesT:
         """Multiply every plane by its factor."""
-        return planes.through(Transfer(multiply, (fitted["scale_factor"].variable,)))
+        return planes.through(Transfer(multiply, (fitted["scale_factor"].variable,), factor_steps))
 
 
 def blend(factors: NDArray[np.float64], strength: float) -> NDArray[np.float64]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from xoctnorm.checks import integer_problems, number_problems
 from xoctnorm.corrections.base import Correction
 from xoctnorm.errors import listed, raise_problems
-from xoctnorm.kernels.background import subtract_and_multiply
+from xoctnorm.kernels.background import drift_steps, subtract_and_multiply
 from xoctnorm.transfers import Transfer
 from xoctnorm.volume import PlanesT, Volume
 
@@ -183,7 +183,7 @@ class TissueDrift(Correction):
     def apply(self, planes: PlanesT, fitted: xr.Dataset) -> PlanesT:
         """Subtract the floor, multiply every plane by its factors, and by the gain over the field."""
         factors = (fitted[name].variable for name in self.needed() if name not in OVER_FIELD)
-        planes = planes.through(Transfer(subtract_and_multiply, tuple(factors)))
+        planes = planes.through(Transfer(subtract_and_multiply, tuple(factors), drift_steps))
         if self.lateral is None:
             return planes
         from xoctnorm.corrections.lateral import through_lateral

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from xoctnorm.checks import FEWEST_AGAROSE_PIXELS, number_problems
 from xoctnorm.corrections.base import Correction
 from xoctnorm.errors import listed, raise_problems
-from xoctnorm.kernels.background import subtract_and_divide
+from xoctnorm.kernels.background import subtract_and_divide, unit_steps
 from xoctnorm.kernels.order_statistics import median_where, percentile_without_zeros
 from xoctnorm.transfers import Plane, Transfer
 from xoctnorm.volume import PlanesT, Volume
@@ -103,7 +103,8 @@ class UnitScale(Correction):
 
     def apply(self, planes: PlanesT, fitted: xr.Dataset) -> PlanesT:
         """Subtract and divide."""
-        return planes.through(Transfer(subtract_and_divide, tuple(fitted[name].variable for name in self.needs)))
+        numbers = tuple(fitted[name].variable for name in self.needs)
+        return planes.through(Transfer(subtract_and_divide, numbers, unit_steps))
 
 
 def _without_outlying(caps: NDArray[np.float32], depth: NDArray[np.int64]) -> NDArray[np.float32]:

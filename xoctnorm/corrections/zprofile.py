@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from xoctnorm.checks import integer_problems, number_problems
 from xoctnorm.corrections.base import Correction
 from xoctnorm.errors import listed
-from xoctnorm.kernels.background import Plane, multiply
+from xoctnorm.kernels.background import Plane, factor_steps, multiply
 from xoctnorm.kernels.smoothing import profile_gains
 from xoctnorm.transfers import Transfer
 from xoctnorm.volume import PlaneMasks, PlanesT, Volume
@@ -74,7 +74,7 @@ class ZProfile(Correction):
 
     def apply(self, planes: PlanesT, fitted: xr.Dataset) -> PlanesT:
         """Multiply every plane by its gain."""
-        return planes.through(Transfer(multiply, (fitted["zprofile_gain"].variable,)))
+        return planes.through(Transfer(multiply, (fitted["zprofile_gain"].variable,), factor_steps))
 
 
 def _means(volume: Volume, min_voxels: int) -> list[float]:

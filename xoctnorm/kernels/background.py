@@ -7,6 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from xoctnorm.kernels.steps import CLIP, CUT, DIVIDE, MULTIPLY, SUBTRACT, Step, take
 from xoctnorm.kernels.strips import in_place
 
 Plane = NDArray[np.float32]
@@ -46,22 +47,24 @@ def remove_background(plane: Plane, floor: Number, cap: Number, divisor: Number)
 
     An unknown floor (NaN) is not subtracted: such a plane is capped at its cap and cut off at 0.
     """
-    without_background(plane, floor, cap, divisor, plane)
+    take(background_steps(floor, cap, divisor), plane, plane)
     return plane
 
 
-def without_background(plane: Plane, floor: Number, cap: Number, divisor: Number, out: Plane) -> None:
-    """Do as `remove_background` does, into another contiguous plane."""
-    from xoctnorm.kernels import compiled
-
-    subtracted = 0.0 if np.isnan(floor) else float(floor)
-    compiled.remove_background(compiled.frozen(plane), subtracted, float(cap), float(divisor), in_place(out))
+def background_steps(floor: Number, cap: Number, divisor: Number) -> list[Step]:
+    """Steps of `remove_background`."""
+    return [Step(CUT, (0.0 if np.isnan(floor) else float(floor), float(cap))), Step(DIVIDE, (float(divisor), 0.0))]
 
 
 def multiply(plane: Plane, factor: Number) -> Plane:
     """Multiply a plane by one factor, in place."""
     plane *= np.float32(factor)
     return plane
+
+
+def factor_steps(factor: Number) -> list[Step]:
+    """Steps of `multiply`."""
+    return [Step(MULTIPLY, (float(factor), 0.0))]
 
 
 def multiply_where(plane: Plane, where: NDArray[np.bool_], factor: Number, out: Plane) -> None:
@@ -76,6 +79,11 @@ def clip_to_unit(plane: Plane) -> Plane:
     return np.clip(plane, np.float32(0), np.float32(1), out=plane)
 
 
+def clip_steps() -> list[Step]:
+    """Steps of `clip_to_unit`."""
+    return [Step(CLIP)]
+
+
 def subtract_and_divide(plane: Plane, zero: Number, divisor: Number) -> Plane:
     """Subtract one level and divide, in place; what is exactly 0 is empty and stays so."""
     np.subtract(plane, np.float32(zero), out=plane, where=plane != 0)
@@ -83,8 +91,18 @@ def subtract_and_divide(plane: Plane, zero: Number, divisor: Number) -> Plane:
     return plane
 
 
+def unit_steps(zero: Number, divisor: Number) -> list[Step]:
+    """Steps of `subtract_and_divide`."""
+    return [Step(SUBTRACT, (float(zero), 0.0)), Step(DIVIDE, (float(divisor), 0.0))]
+
+
 def subtract_and_multiply(plane: Plane, floor: Number, *factors: Number) -> Plane:
     """Subtract the noise floor and multiply by all factors, in place; what is exactly 0 is empty and stays so."""
     np.subtract(plane, np.float32(floor), out=plane, where=plane != 0)
     plane *= np.float32(math.prod(float(factor) for factor in factors))
     return plane
+
+
+def drift_steps(floor: Number, *factors: Number) -> list[Step]:
+    """Steps of `subtract_and_multiply`."""
+    return [Step(SUBTRACT, (float(floor), 0.0)), Step(MULTIPLY, (math.prod(float(factor) for factor in factors), 0.0))]

@@ -23,7 +23,7 @@ Floats = NDArray[np.float32]
 Number = float | np.floating
 
 BLOCK = 128
-_UNSURE = np.float32(2e-7)  # of a place in bins, three roundings: so near to an edge, the bin may be wrong
+_UNSURE = 2e-7  # of a place in bins, three roundings: so near to an edge, the bin may be wrong
 _index = np.uint64
 _count = np.int32  # of a block: narrow, so that one instruction adds more of them
 _INFINITY = np.float32(np.inf)
@@ -118,115 +118,56 @@ def bin_counts(values: Floats, edges: Floats, counts: NDArray[np.int64]) -> None
     """Add counts in equal bins: ``counts += np.histogram(values, edges)[0]``; float32 has to tell edges apart."""
     n_bins = counts.size
     first, last = edges[0], edges[n_bins]
-    per_value = np.float32(n_bins / (np.float64(last) - np.float64(first)))
-    slack = _edge_rounding(edges)
-    outside, top = np.int32(n_bins), np.int32(n_bins - 1)
-    lanes = np.zeros((4, n_bins + 1), np.int64)  # neighbours often share a bin, and one counter would have to wait
-    bins, near = np.empty(BLOCK, np.int32), np.empty(BLOCK, np.uint8)
+    per_value, bits, near = scale_of_places(edges)
+    mask = np.int32((1 << bits) - 1)
+    twice, outside = np.int32(2 * near), np.int32(n_bins)
+    lanes = np.zeros((2, n_bins + 1), np.int64)  # neighbours often share a bin, and one counter would have to wait
+    bins = np.empty(BLOCK, np.int32)
     for start in range(0, values.size, BLOCK):
-        n, n_near = min(BLOCK, values.size - start), 0
+        n, n_near = min(BLOCK, values.size - start), np.int32(0)
         for i in range(n):
             value = values[_index(start + i)]
             counted = (value >= first) & (value <= last)
-            place = ((value if counted else first) - first) * per_value
-            guess = np.int32(place)
-            guess = guess if guess < top else top
-            unsure = counted & _is_near_edge(place, slack)
-            n_near += unsure
-            near[_index(i)] = unsure
-            bins[_index(i)] = guess if counted else outside
+            place = np.int32(((value if counted else first) - first) * per_value)
+            n_near += np.int32((np.int32((place + near) & mask) < twice) & counted)
+            bins[_index(i)] = place >> bits if counted else outside
         if n_near:
             for i in range(n):
-                if near[i]:
-                    bins[i] = _bin_of(values[start + i], bins[i], edges)
+                value = values[_index(start + i)]
+                if (value >= first) & (value <= last):
+                    place = np.int32((value - first) * per_value)
+                    if np.int32((place + near) & mask) < twice:
+                        bins[_index(i)] = bin_of(value, bins[_index(i)], edges)
         for i in range(n):
-            lanes[_index(i % 4), _index(bins[_index(i)])] += 1
+            lanes[_index(i % 2), _index(bins[_index(i)])] += 1
     for i in range(n_bins):
-        counts[i] += lanes[0, i] + lanes[1, i] + lanes[2, i] + lanes[3, i]
+        counts[i] += lanes[0, i] + lanes[1, i]
 
 
 @compiled
-def _edge_rounding(edges: Floats) -> np.float32:
-    """By how many bins the rounding of edges may move them."""
+def scale_of_places(edges: Floats) -> tuple[np.float32, np.int32, np.int32]:
+    """Scale of places in bins as whole numbers, their binary digits behind the point, and what is near to an edge.
+
+    So near, in units of the last digit, rounding may have moved a place over an edge: edges themselves are rounded too.
+    """
     n_bins = edges.size - 1
-    largest = max(abs(np.float64(edges[0])), abs(np.float64(edges[n_bins])))
-    return np.float32(largest * 2.0**-23 * n_bins / (np.float64(edges[n_bins]) - np.float64(edges[0])))
+    if n_bins < 1:
+        return np.float32(0), np.int32(0), np.int32(0)
+    first, last, digits = np.float64(edges[0]), np.float64(edges[n_bins]), 16
+    while digits > 0 and n_bins * 2.0**digits >= 2.0**30:
+        digits -= 1
+    of_edges = max(abs(first), abs(last)) * 2.0**-23 * n_bins / (last - first)
+    near = min((of_edges + _UNSURE * (n_bins + 1)) * 2.0**digits + 2, 2.0**digits / 2)
+    return np.float32(n_bins * 2.0**digits / (last - first)), np.int32(digits), np.int32(near)
 
 
 @compiled
-def _is_near_edge(place: Number, slack: Number) -> np.bool_:
-    """Whether rounding may have moved a place, in bins, over an edge."""
-    off_centre = abs(place - np.float32(np.int32(place)) - np.float32(0.5))
-    return off_centre > np.float32(0.5) - slack - _UNSURE * (place + np.float32(1))
-
-
-@compiled
-def _bin_of(value: float, guess: int, edges: Floats) -> int:
+def bin_of(value: float, guess: int, edges: Floats) -> int:
     """Bin of a value between the first and the last edge, which belongs to the last bin, from a guess next to it."""
     guess = min(guess, edges.size - 2)
     if value < edges[guess]:
         return guess - 1
     return guess + 1 if value >= edges[guess + 1] and guess + 2 < edges.size else guess
-
-
-@compiled
-def interpolate(
-    values: Floats, knots: Floats, lines: NDArray[np.float64], threshold: Number, strength: Number, out: Floats
-) -> None:
-    """Map values above a threshold, linear between equally spaced knots, constant beyond; NaN stays NaN.
-
-    A value from knot ``i`` on becomes ``lines[i, 0] * value + lines[i, 1]``, or goes a share of that way, as
-    `strength` says. `out` may be `values`.
-    """
-    n_bins, slack = knots.size - 1, _edge_rounding(knots)
-    first, last, threshold = knots[0], knots[n_bins], np.float32(threshold)
-    per_value = np.float32(n_bins / (np.float64(last) - np.float64(first)))
-    bins, near = np.empty(BLOCK, np.int32), np.empty(BLOCK, np.uint8)
-    original, mapped = np.empty(BLOCK, np.float32), np.empty(BLOCK)
-    for start in range(0, values.size, BLOCK):
-        n, n_near = min(BLOCK, values.size - start), 0
-        for i in range(n):
-            original[_index(i)] = value = values[_index(start + i)]
-            value = value if value > first else first
-            value = value if value < last else last
-            place = (value - first) * per_value
-            unsure = _is_near_edge(place, slack) & (value > first)
-            n_near += unsure
-            near[_index(i)] = unsure
-            bins[_index(i)] = np.int32(place)
-            mapped[_index(i)] = value
-        if n_near:
-            for i in range(n):
-                if near[i]:
-                    bins[i] = _bin_of(original[i], bins[i], knots) if original[i] < last else n_bins
-        for i in range(n):
-            at = _index(bins[_index(i)])
-            mapped[_index(i)] = lines[at, 0] * mapped[_index(i)] + lines[at, 1]
-        if strength != 1:
-            for i in range(n):
-                mapped[i] = (1 - strength) * np.float64(original[i]) + strength * mapped[i]
-        for i in range(n):
-            value = original[_index(i)]
-            out[_index(start + i)] = np.float32(mapped[_index(i)]) if value > threshold else value
-
-
-@compiled
-def remove_background(values: Floats, floor: Number, cap: Number, divisor: Number, out: Floats) -> None:
-    """Clip to floor and cap, subtract the floor and divide; NaN stays NaN. `out` may be `values`.
-
-    Without a cap (NaN) nothing is known of the plane, and all of it becomes NaN.
-    """
-    floor, cap, divisor = np.float32(floor), np.float32(cap), np.float32(divisor)
-    corrected = np.empty(BLOCK, np.float32)
-    for start in range(0, values.size, BLOCK):
-        n = min(BLOCK, values.size - start)
-        for i in range(n):
-            value = values[_index(start + i)]
-            value = value if (value <= cap) | (value != value) else cap  # NaN, too, where the cap is NaN
-            value = floor if value < floor else value
-            corrected[_index(i)] = (value - floor) / divisor
-        for i in range(n):
-            out[_index(start + i)] = corrected[_index(i)]
 
 
 @compiled

@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from xoctnorm.kernels.strips import in_place
+from xoctnorm.kernels.steps import INTERPOLATE, Step, take
 
 Plane = NDArray[np.float32]
 
@@ -86,11 +86,11 @@ class Mapping:
 
     def map_into(self, plane: Plane, row: int, out: Plane) -> None:
         """Map a plane by a row of the tables into a contiguous one."""
-        from xoctnorm.kernels import compiled
+        take(self.steps(row), plane, out)
 
-        values, lines = compiled.frozen(plane), self.lines[row]
+    def steps(self, row: int) -> list[Step]:
+        """Steps that map a plane by a row of the tables."""
+        lines = self.lines[row]
         if np.isnan(lines[0, 1]):
-            in_place(out)[:] = values
-            return
-        threshold, strength = float(self.tissue_threshold), float(self.strength)
-        compiled.interpolate(values, self.centers, lines, threshold, strength, in_place(out))
+            return []
+        return [Step(INTERPOLATE, (float(self.tissue_threshold), float(self.strength)), self.centers, lines)]
