@@ -134,7 +134,11 @@ def test_single_steps_chain_to_the_whole_job(volume, drift):
         chain = chain.octnorm.match_histograms()
         whole = volume.octnorm.normalize(drift="histogram", zprofile_sigma=2.0)
     chain = chain.octnorm.smooth_zprofile(sigma=2.0)
-    assert_same_bits(chain.clip(0, 1), whole)
+    if drift == "scale":
+        assert_same_bits(chain.clip(0, 1), whole)
+    else:  # which finds the means of planes in the read before: their gains may differ in the last place of float32
+        np.testing.assert_allclose(chain.zprofile_gain, whole.zprofile_gain, rtol=1.2e-7)
+        np.testing.assert_allclose(chain.clip(0, 1), whole, rtol=2.4e-7)
     assert set(ATTACHED) & set(chain.coords) == set(ATTACHED) & set(whole.coords)
     assert chain.attrs["history"].count("\n") == 2
 

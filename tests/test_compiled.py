@@ -14,7 +14,6 @@ from hypothesis.extra.numpy import arrays
 
 from xoctnorm import InputError
 from xoctnorm.kernels import compiled
-from xoctnorm.kernels.background import percentile as by_partition
 from xoctnorm.kernels.background import (
     background_steps,
     clip_steps,
@@ -27,6 +26,7 @@ from xoctnorm.kernels.background import (
     subtract_and_multiply,
     unit_steps,
 )
+from xoctnorm.kernels.background import percentile as by_partition
 from xoctnorm.kernels.classes import SectionViews
 from xoctnorm.kernels.coarse import coarse_plane
 from xoctnorm.kernels.digest import MODULUS, digest, digest_block

@@ -5,12 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 import tracemalloc
+import warnings
 
 import numpy as np
 import pytest
 import xarray as xr
 from benchmarks import speed
 
+import xoctnorm
 from xoctnorm import normalization
 from xoctnorm.kernels.background import percentile as by_partition
 from xoctnorm.kernels.order_statistics import spread
@@ -59,7 +61,8 @@ class Counting:
         ({"drift": None}, 2),
         ({"drift": "scale"}, 3),
         ({"drift": "histogram"}, 3),
-        ({"drift": "histogram", "zprofile_sigma": 2}, 4),
+        ({"drift": "histogram", "zprofile_sigma": 2}, 3),
+        ({"drift": "histogram", "zprofile_sigma": 2, "tissue_threshold": 0.01}, 4),
         ({"drift": "joint", "flatten_depth": True}, 3),
         ({"drift": "joint", "floor": "agarose"}, 4),
     ],
@@ -87,6 +90,20 @@ def test_what_becomes_1_does_not_depend_on_when_it_is_read(da, options, monkeypa
     apart = da.octnorm.fit(**options)
     assert found.divisor == apart.divisor
     np.testing.assert_array_equal(found.scale_factor, apart.scale_factor)
+
+
+@pytest.mark.parametrize("options", [{}, {"divisor_percentile": 50.0}, {"strength": 0.5, "n_bins": 300}], ids=str)
+@pytest.mark.parametrize("dtype", ["float32", "uint16"])
+def test_means_of_tissue_do_not_depend_on_when_they_are_read(options, dtype, monkeypatch):
+    volume = speed.make_volume(2**20, dtype)
+    volume[3] = 0
+    warnings.simplefilter("ignore", xoctnorm.OctnormWarning)
+    found = volume.octnorm.fit(drift="histogram", zprofile_sigma=2, **options)
+    monkeypatch.setattr("xoctnorm.corrections.HistogramMatch.finds_tissue_means", False)
+    apart = volume.octnorm.fit(drift="histogram", zprofile_sigma=2, **options)
+    np.testing.assert_array_equal(found.matched_intensity, apart.matched_intensity)
+    np.testing.assert_allclose(found.zprofile_mean, apart.zprofile_mean, rtol=3e-8)
+    np.testing.assert_allclose(found.zprofile_gain, apart.zprofile_gain, rtol=1.2e-7)
 
 
 def test_sections_whose_samples_mislead_are_read_once_more_and_right(da):

@@ -31,7 +31,7 @@ from xoctnorm.kernels.digest import MODULUS
 from xoctnorm.metadata import RESERVED, TABLE_COORDS, describe
 from xoctnorm.sections import ADD_SECTIONS, Sections, find_sections, plane_dims
 from xoctnorm.statistics import Survey, survey
-from xoctnorm.volume import PlaneEnds, Planes, Volume, extra_dims, volume_dims
+from xoctnorm.volume import PlaneEnds, Planes, TissueMeans, Volume, extra_dims, volume_dims
 
 _ONE_SECTION = Sections((0,), np.zeros(1, np.int64), np.zeros(1, np.int64))  # where those of the volume are wrong
 
@@ -72,6 +72,7 @@ def fit(
     decibels = any(isinstance(c, Linearize) and c.intensity in (AUTO, "db") for c in corrections)
     index = sections.index if any(c.wants_section_means for c in corrections) else None
     wanted = [after.wants_percentile for one, after in pairwise(corrections) if one.keeps_order]
+    means = any(one.finds_tissue_means and after.wants_tissue_means for one, after in pairwise(corrections))
     # A mask that the user gave for every plane is read beside the volume.
     reads = sum(reads_of_fit(corrections, len(sections)).values()) + ("mask" in masks)
     with progress.job(call.method, reads * len(sections.index) * int(np.prod(sizes))):
@@ -97,6 +98,7 @@ def fit(
                         position=_along_planes(da, "position", section),
                         noise=noise,
                         ends=next((PlaneEnds(q) for q in wanted if q is not None), None),
+                        means=TissueMeans() if means else None,
                     ),
                     corrections,
                 )
@@ -131,6 +133,8 @@ def reads_of_fit(corrections: Sequence[Correction], n_sections: int) -> dict[str
     reads = {one.name.replace("_", " "): one.reads(n_sections) for one in corrections}
     for before, one in pairwise(corrections):
         if before.keeps_order and one.wants_percentile is not None:
+            reads[one.name.replace("_", " ")] = 0
+        if before.finds_tissue_means and one.wants_tissue_means and n_sections > 1:
             reads[one.name.replace("_", " ")] = 0
     return {"first read": 1, **{name: times for name, times in reads.items() if times}}
 

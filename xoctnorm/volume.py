@@ -205,6 +205,26 @@ class PlaneEnds:
         self.found, self.n_transfers = found, len(volume.transfers)
 
 
+@dataclass
+class TissueMeans:
+    """Mean over tissue of every plane: wanted by one correction, found in the read of the one before.
+
+    Attributes
+    ----------
+    found
+        Of every plane, once they are found, with its number of voxels of tissue; NaN is not known.
+    n_transfers
+        After how many transfers that is so.
+    """
+
+    found: list[tuple[float, int]] | None = None
+    n_transfers: int = 0
+
+    def keep(self, found: list[tuple[float, int]], n_transfers: int) -> None:
+        """Keep what was found."""
+        self.found, self.n_transfers = found, n_transfers
+
+
 @dataclass(frozen=True)
 class Volume(Planes):
     """One volume, without further dims, of which statistics are taken.
@@ -234,6 +254,8 @@ class Volume(Planes):
     ends
         Where a percentile of every plane lies, if a later correction wants to know, and none before it changes the
         order of the values of a plane.
+    means
+        Means over tissue, if a later correction wants to know, and the one before it can tell.
     """
 
     sections: Sections = field(kw_only=True)
@@ -248,6 +270,7 @@ class Volume(Planes):
     position: NDArray[np.float64] | None = None
     noise: xr.Variable | None = None
     ends: PlaneEnds | None = None
+    means: TissueMeans | None = None
 
     def samples(self) -> Iterator[Plane]:
         """Some values of every plane after all transfers, as the first read found them."""

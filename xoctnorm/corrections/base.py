@@ -36,6 +36,16 @@ class Correction:
         """Whether larger values of a plane stay larger, and such a percentile is found."""
         return False
 
+    @property
+    def wants_tissue_means(self) -> bool:
+        """Whether the correction before may find the mean over tissue of every plane in a read of its own."""
+        return False
+
+    @property
+    def finds_tissue_means(self) -> bool:
+        """Whether that is found, of planes as this correction leaves them."""
+        return False
+
     def reads(self, n_sections: int) -> int:
         """Times that `fit` reads a volume with so many sections, after the first read, which all share.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import repeat
 from typing import ClassVar
 
 import numpy as np
@@ -13,6 +14,7 @@ from xoctnorm.checks import FEWEST_SECTION_VOXELS, integer_problems, number_prob
 from xoctnorm.corrections.base import Correction
 from xoctnorm.corrections.tables import by_row
 from xoctnorm.errors import listed
+from xoctnorm.kernels.half_bins import FEWEST_BINS, MOST_BINS, MOST_VALUES, HalfBins, Words, mean_when_mapped
 from xoctnorm.kernels.histograms import Mapping, bin_centers, bin_edges, histogram, matching_table
 from xoctnorm.transfers import Plane, Transfer
 from xoctnorm.volume import PlanesT, Volume
@@ -55,6 +57,11 @@ class HistogramMatch(Correction):
             *number_problems("strength", self.strength, 0, 1),
         ]
 
+    @property
+    def finds_tissue_means(self) -> bool:
+        """See `Correction.finds_tissue_means`."""
+        return self.tissue_threshold == 0 and FEWEST_BINS <= self.n_bins <= MOST_BINS
+
     def reads(self, n_sections: int) -> int:
         """See `Correction.reads`."""
         return int(n_sections > 1)
@@ -65,10 +72,12 @@ class HistogramMatch(Correction):
         centers = bin_centers(self.n_bins, self.tissue_threshold)
         tables = np.full((len(sections), self.n_bins), np.nan)
         if len(sections) > 1:
-            counts = np.zeros(tables.shape, np.int64)
-            of_planes = volume.each_plane(lambda _, plane: histogram(plane, self.n_bins, self.tissue_threshold))
-            np.add.at(counts, sections.index, list(of_planes))
+            counts, tissue = self._read(volume)
             tables = section_tables(counts, centers)
+            if volume.means is not None and tissue:
+                mapping = Mapping.of(tables, centers, self.tissue_threshold, self.strength)
+                found = [mean_when_mapped(*one) for one in zip(tissue, repeat(mapping), sections.index.tolist())]
+                volume.means.keep(found, len(volume.transfers) + 1)
         fitted = xr.Dataset(
             {"matched_intensity": (("section_label", "bin"), tables)}, coords={"bin_center": ("bin", centers)}
         )
@@ -79,6 +88,24 @@ class HistogramMatch(Correction):
             f"section {listed(alone)}: fewer than {FEWEST_SECTION_VOXELS} voxels between tissue_threshold="
             f"{self.tissue_threshold:g} and 1 in it, or in the volume, so it is not matched"
         ]
+
+    def _read(self, volume: Volume) -> tuple[NDArray[np.int64], list[Words]]:
+        """Counts of every section; and of planes the words of their tissue, where these are wanted."""
+        index = volume.sections.index
+        counts, tissue = np.zeros((len(volume.sections), self.n_bins), np.int64), []
+        if volume.means is not None and np.prod(volume.data.shape[-2:]) <= MOST_VALUES:
+            assert volume.agarose is not None
+            halves = volume.each_plane(
+                lambda _, plane, agarose: HalfBins.of(plane, agarose, self.n_bins), volume.agarose
+            )
+            for row, (of_plane, words) in zip(index, halves, strict=True):
+                counts[row] += of_plane
+                tissue.append(words)
+            return counts, tissue
+        of_planes = volume.each_plane(lambda _, plane: histogram(plane, self.n_bins, self.tissue_threshold))
+        for row, of_plane in zip(index, of_planes, strict=True):
+            counts[row] += of_plane
+        return counts, tissue
 
     def apply(self, planes: PlanesT, fitted: xr.Dataset) -> PlanesT:
         """Map every plane by the table of its section."""

@@ -42,13 +42,18 @@ class ZProfile(Correction):
             *integer_problems("min_tissue_voxels", self.min_tissue_voxels, 0),
         ]
 
+    @property
+    def wants_tissue_means(self) -> bool:
+        """See `Correction.wants_tissue_means`."""
+        return True
+
     def reads(self, n_sections: int) -> int:
         """See `Correction.reads`."""
         return 1
 
     def fit(self, volume: Volume) -> tuple[xr.Dataset, list[str]]:
-        """Find the gain of every plane; one read."""
-        means = np.array(_means(volume, self.min_tissue_voxels))
+        """Find the gain of every plane; one read, where the one before has not found the means."""
+        means = _means(volume, self.min_tissue_voxels)
         smoothed, gains = profile_gains(means, self.sigma)
         fitted = xr.Dataset(
             {
@@ -77,16 +82,24 @@ class ZProfile(Correction):
         return planes.through(Transfer(multiply, (fitted["zprofile_gain"].variable,), factor_steps))
 
 
-def _means(volume: Volume, min_voxels: int) -> list[float]:
+def _means(volume: Volume, min_voxels: int) -> NDArray[np.float64]:
     """Mean of every plane over its tissue: the mask that the user gave, else what is neither agarose nor empty."""
     if volume.tissue is not None:
         tissue = PlaneMasks(volume.tissue)
-        return list(volume.each_plane(lambda _, plane, mask: tissue_mean(plane, mask, min_voxels), tissue))
+        return np.array(list(volume.each_plane(lambda _, plane, mask: tissue_mean(plane, mask, min_voxels), tissue)))
     assert volume.agarose is not None
-    means = volume.each_plane(
-        lambda _, plane, agarose: tissue_mean(plane, ~agarose, min_voxels, empty=0), volume.agarose
-    )
-    return list(means)
+    means, unknown = np.full(len(volume.sections.index), np.nan), np.ones(len(volume.sections.index), bool)
+    if volume.means is not None and volume.means.found and volume.means.n_transfers == len(volume.transfers):
+        found, n_voxels = np.array(volume.means.found).T
+        enough = n_voxels >= max(min_voxels, 1)
+        means[enough] = found[enough]
+        unknown = enough & np.isnan(means)
+    if unknown.any():
+        of_planes = volume.each_plane(
+            lambda _, plane, agarose: tissue_mean(plane, ~agarose, min_voxels, empty=0), volume.agarose, only=unknown
+        )
+        means[unknown] = list(of_planes)
+    return means
 
 
 def tissue_mean(plane: Plane, tissue: NDArray[np.bool_], min_voxels: int, *, empty: float = np.nan) -> float:

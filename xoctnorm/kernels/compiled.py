@@ -23,7 +23,6 @@ Floats = NDArray[np.float32]
 Number = float | np.floating
 
 BLOCK = 128
-_UNSURE = 2e-7  # of a place in bins, three roundings: so near to an edge, the bin may be wrong
 _index = np.uint64
 _count = np.int32  # of a block: narrow, so that one instruction adds more of them
 _INFINITY = np.float32(np.inf)
@@ -111,63 +110,6 @@ def _append(values: Floats, start: int, n: int, flag: NDArray[np.uint8], inside:
         inside[_index(n_inside)] = values[_index(start + i)]
         n_inside += flag[_index(i)]
     return n_inside
-
-
-@compiled
-def bin_counts(values: Floats, edges: Floats, counts: NDArray[np.int64]) -> None:
-    """Add counts in equal bins: ``counts += np.histogram(values, edges)[0]``; float32 has to tell edges apart."""
-    n_bins = counts.size
-    first, last = edges[0], edges[n_bins]
-    per_value, bits, near = scale_of_places(edges)
-    mask = np.int32((1 << bits) - 1)
-    twice, outside = np.int32(2 * near), np.int32(n_bins)
-    lanes = np.zeros((2, n_bins + 1), np.int64)  # neighbours often share a bin, and one counter would have to wait
-    bins = np.empty(BLOCK, np.int32)
-    for start in range(0, values.size, BLOCK):
-        n, n_near = min(BLOCK, values.size - start), np.int32(0)
-        for i in range(n):
-            value = values[_index(start + i)]
-            counted = (value >= first) & (value <= last)
-            place = np.int32(((value if counted else first) - first) * per_value)
-            n_near += np.int32((np.int32((place + near) & mask) < twice) & counted)
-            bins[_index(i)] = place >> bits if counted else outside
-        if n_near:
-            for i in range(n):
-                value = values[_index(start + i)]
-                if (value >= first) & (value <= last):
-                    place = np.int32((value - first) * per_value)
-                    if np.int32((place + near) & mask) < twice:
-                        bins[_index(i)] = bin_of(value, bins[_index(i)], edges)
-        for i in range(n):
-            lanes[_index(i % 2), _index(bins[_index(i)])] += 1
-    for i in range(n_bins):
-        counts[i] += lanes[0, i] + lanes[1, i]
-
-
-@compiled
-def scale_of_places(edges: Floats) -> tuple[np.float32, np.int32, np.int32]:
-    """Scale of places in bins as whole numbers, their binary digits behind the point, and what is near to an edge.
-
-    So near, in units of the last digit, rounding may have moved a place over an edge: edges themselves are rounded too.
-    """
-    n_bins = edges.size - 1
-    if n_bins < 1:
-        return np.float32(0), np.int32(0), np.int32(0)
-    first, last, digits = np.float64(edges[0]), np.float64(edges[n_bins]), 16
-    while digits > 0 and n_bins * 2.0**digits >= 2.0**30:
-        digits -= 1
-    of_edges = max(abs(first), abs(last)) * 2.0**-23 * n_bins / (last - first)
-    near = min((of_edges + _UNSURE * (n_bins + 1)) * 2.0**digits + 2, 2.0**digits / 2)
-    return np.float32(n_bins * 2.0**digits / (last - first)), np.int32(digits), np.int32(near)
-
-
-@compiled
-def bin_of(value: float, guess: int, edges: Floats) -> int:
-    """Bin of a value between the first and the last edge, which belongs to the last bin, from a guess next to it."""
-    guess = min(guess, edges.size - 2)
-    if value < edges[guess]:
-        return guess - 1
-    return guess + 1 if value >= edges[guess + 1] and guess + 2 < edges.size else guess
 
 
 @compiled

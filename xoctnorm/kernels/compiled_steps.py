@@ -7,16 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xoctnorm.kernels.compiled import (
-    Floats,
-    Number,
-    _index,
-    bin_of,
-    compiled,
-    scale_of_places,
-)
+from xoctnorm.kernels.compiled import Floats, Number, _index, compiled
+from xoctnorm.kernels.compiled_histograms import bin_of, scale_of_places
 from xoctnorm.kernels.steps import CLIP, CUT, DIVIDE, INTERPOLATE, MULTIPLY, SUBTRACT
-
 
 BLOCK = 256  # so that loops over one are long, and all of its arrays stay in the fastest cache
 

@@ -31,11 +31,11 @@ def bin_centers(n_bins: int, tissue_threshold: float) -> Plane:
 
 def histogram(values: Plane, n_bins: int, tissue_threshold: float) -> NDArray[np.int64]:
     """Counts in equal bins, last edge included; values outside, and NaN, are not counted."""
-    from xoctnorm.kernels import compiled
+    from xoctnorm.kernels import compiled, compiled_histograms
 
     counts = np.zeros(n_bins, np.int64)
     edges = bin_edges(n_bins, tissue_threshold)
-    compiled.bin_counts(compiled.frozen(values), edges, counts)
+    compiled_histograms.bin_counts(compiled.frozen(values), edges, counts)
     return counts
 
 

@@ -39,8 +39,11 @@ class Step(NamedTuple):
     lines: NDArray[np.float64] = _NO_LINES
 
 
-def take(steps: Sequence[Step], values: NDArray[Any], out: Floats) -> None:
-    """Change values by all steps into a contiguous array, which may be that of the values; one interpolates at most."""
+def take(steps: Sequence[Step], values: NDArray[Any], out: NDArray[Any]) -> None:
+    """Change values by all steps into a contiguous float32 array, which may be that of the values.
+
+    One step at most interpolates.
+    """
     from xoctnorm.kernels import compiled, compiled_steps
 
     table = next((step for step in steps if step.kind == INTERPOLATE), Step(INTERPOLATE))
