@@ -100,7 +100,7 @@ def normalize_volume(
         return np.full(shape, np.nan, np.float32), np.full(shape[0], np.nan, np.float32)
 
     floors, caps = np.array(
-        list(in_threads(lambda plane: plane_thresholds(single(plane), mask, percentile_max), planes)), np.float32
+        list(in_threads(lambda plane: plane_thresholds(plane, mask, percentile_max), planes)), np.float32
     ).T
     spans = caps - floors
     divisor = np.fmax.reduce(spans)

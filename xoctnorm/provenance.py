@@ -7,6 +7,7 @@ import platform
 import zlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -55,9 +56,15 @@ def circumstances(parameters: Mapping[str, Any], warnings: Sequence[str]) -> dic
         "time": now(),
         "parameters": dict(parameters),
         "device": "cpu",
-        "software": {name: version(name) for name in _SOFTWARE} | {"python": platform.python_version()},
+        "software": dict(_software()),
         "warnings": list(warnings),
     }
+
+
+@cache
+def _software() -> dict[str, str]:
+    """Versions of what computes; looking for them takes milliseconds."""
+    return {name: version(name) for name in _SOFTWARE} | {"python": platform.python_version()}
 
 
 def history_line(step: Mapping[str, Any]) -> str:

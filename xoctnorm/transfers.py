@@ -123,17 +123,20 @@ class Look:
         the plane, which may be the user's, nor keep it, since it is overwritten when the function returns.
     transfers, axes
         What happens before.
+    any_dtype
+        Whether it takes planes of any dtype, where nothing happens before.
     """
 
     function: Callable[..., Any]
     transfers: tuple[Transfer, ...]
     axes: Sequence[Axes]
+    any_dtype: bool = False
 
     def at(self, job_and_plane: tuple[Job, NDArray[np.generic]]) -> Any:
         """What the function finds in a plane, of which the values are given as they came."""
         job, plane = job_and_plane
         if not self.transfers:
-            return self.function(job.number, single(plane), *job.beside)
+            return self.function(job.number, plane if self.any_dtype else single(plane), *job.beside)
         if getattr(_own, "shape", None) != plane.shape:
             _own.plane, _own.shape = np.empty(plane.shape, np.float32), plane.shape
         through(self.transfers, plane, job.parameters, self.axes, _own.plane)

@@ -73,15 +73,19 @@ class Planes:
             del block  # before the next is read
 
     def each_plane(
-        self, function: Callable[..., Result], *beside: OfPlanes, only: NDArray[np.bool_] | None = None
+        self,
+        function: Callable[..., Result],
+        *beside: OfPlanes,
+        only: NDArray[np.bool_] | None = None,
+        any_dtype: bool = False,
     ) -> Iterator[Result]:
         """Results of `function(number, plane, *beside)` in plane order, of all planes or of some, side by side.
 
-        Planes are in float32, after all transfers; of what is `beside` the function gets what belongs to the plane. It
-        may neither write into a plane nor keep it. Where a cluster computes, its workers call the function. One pass is
-        one read of the volume.
+        Planes are in float32, or as they came where `any_dtype` says so, after all transfers; of what is `beside` the
+        function gets what belongs to the plane. It may neither write into a plane nor keep it. Where a cluster
+        computes, its workers call the function. One pass is one read of the volume.
         """
-        look = Look(function, self.transfers, self._axes())
+        look = Look(function, self.transfers, self._axes(), any_dtype)
         cluster = None if self.data.chunks is None else client_of(self.data.data)
         if cluster is not None:
             jobs = (self._jobs(place, beside, only) for place in places(self.data))

@@ -55,6 +55,7 @@ class Background(Correction):
                         plane, agarose, self.percentile_max, FEWEST_AGAROSE_PIXELS
                     ),
                     volume.agarose,
+                    any_dtype=True,
                 )
             ),
             dtype=np.float32,

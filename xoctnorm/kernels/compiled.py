@@ -104,6 +104,50 @@ def bracket_where(
 
 
 @compiled
+def two_brackets(
+    values: NDArray[Any],
+    where: NDArray[np.bool_],
+    of_all: tuple[float, float],
+    of_some: tuple[float, float],
+    inside_all: Floats,
+    inside_some: Floats,
+) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    """Do as `bracket` does for all values and as `bracket_where` does for those at `where`, in one pass."""
+    low_all, high_all = np.float32(of_all[0]), np.float32(of_all[1])
+    low_some, high_some = np.float32(of_some[0]), np.float32(of_some[1])
+    below_all, n_all, present_all = 0, 0, 0
+    below_some, n_some, present_some = 0, 0, 0
+    block, flag_all, flag_some = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.uint8), np.empty(BLOCK, np.uint8)
+    for start in range(0, values.size, BLOCK):
+        has_all, has_some, smaller_all, smaller_some = _count(0), _count(0), _count(0), _count(0)
+        within_all, within_some = _count(0), _count(0)
+        n = min(BLOCK, values.size - start)
+        for i in range(n):
+            value, here = np.float32(values[_index(start + i)]), where[_index(start + i)]
+            block[_index(i)] = value
+            has = value == value
+            has_all = _count(has_all + has)
+            has_some = _count(has_some + (here & has))
+            smaller_all = _count(smaller_all + (value < low_all))
+            smaller_some = _count(smaller_some + (here & (value < low_some)))
+            chosen_all = (value >= low_all) & (value <= high_all)
+            chosen_some = here & (value >= low_some) & (value <= high_some)
+            within_all = _count(within_all + chosen_all)
+            within_some = _count(within_some + chosen_some)
+            flag_all[_index(i)] = chosen_all
+            flag_some[_index(i)] = chosen_some
+        below_all, below_some = below_all + int(smaller_all), below_some + int(smaller_some)
+        present_all, present_some = present_all + int(has_all), present_some + int(has_some)
+        if within_all and n_all >= 0:
+            room = n_all + BLOCK <= inside_all.size
+            n_all = _append(block, 0, n, flag_all, inside_all, n_all) if room else -1
+        if within_some and n_some >= 0:
+            room = n_some + BLOCK <= inside_some.size
+            n_some = _append(block, 0, n, flag_some, inside_some, n_some) if room else -1
+    return (below_all, n_all, present_all), (below_some, n_some, present_some)
+
+
+@compiled
 def _append(values: Floats, start: int, n: int, flag: NDArray[np.uint8], inside: Floats, n_inside: int) -> int:
     """Append the flagged of `n` values to the first `n_inside`: without a branch, which would be guessed wrong."""
     for i in range(n):

@@ -8,6 +8,11 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
+from xoctnorm.kernels.strips import strips
+from xoctnorm.threads import in_threads
+
+_OTSU_BINS = 256
+
 
 class MeanProjection:
     """Running mean along z, summed in float64 in plane order, so that chunks cannot change it.
@@ -130,13 +135,39 @@ def otsu_agarose_mask(mean: NDArray[np.floating], smoothing_sigma: float) -> tup
 
     missing = np.isnan(mean)
     if missing.any():
-        weight = scipy.ndimage.gaussian_filter((~missing).astype(mean.dtype), smoothing_sigma)
-        smooth = scipy.ndimage.gaussian_filter(np.where(missing, 0, mean), smoothing_sigma)
+        weight = smoothed((~missing).astype(mean.dtype), smoothing_sigma)
+        smooth = smoothed(np.where(missing, 0, mean), smoothing_sigma)
         smooth = np.divide(smooth, weight, out=np.full_like(smooth, np.nan), where=~missing)
     else:
-        smooth = scipy.ndimage.gaussian_filter(mean, smoothing_sigma)
+        smooth = smoothed(mean, smoothing_sigma)
     candidates = mean > 0
     if not candidates.any():
         return np.zeros(mean.shape, bool), float("nan")
-    threshold = threshold_otsu(smooth[candidates])
+    values = smooth[candidates]
+    edges = np.histogram_bin_edges(values, _OTSU_BINS)
+    if edges.dtype != values.dtype or not (np.diff(edges) > 0).all():
+        threshold = threshold_otsu(values, _OTSU_BINS)
+    else:
+        from xoctnorm.kernels import compiled, compiled_histograms
+
+        counts = np.zeros(_OTSU_BINS, np.int64)
+        compiled_histograms.bin_counts(compiled.frozen(values), edges, counts)
+        threshold = threshold_otsu(hist=(counts, (edges[:-1] + edges[1:]) / 2))
     return (smooth < threshold) & candidates, float(threshold)
+
+
+def smoothed(image: NDArray[np.floating], sigma: float) -> NDArray[np.floating]:
+    """An image smoothed by a Gaussian with reflecting edges, cut at 4 sigma: strips of it side by side in threads.
+
+    Each strip is smoothed with the rows around it that reach into it, so the bits are those of the whole image.
+    """
+    reach, out = int(4 * sigma + 0.5), np.empty_like(image)
+
+    def smooth(rows: slice) -> None:
+        first = max(rows.start - reach, 0)
+        part = scipy.ndimage.gaussian_filter(image[first : rows.stop + reach], sigma)
+        out[rows] = part[rows.start - first :][: rows.stop - rows.start]
+
+    for _ in in_threads(smooth, strips(image.shape)):
+        pass
+    return out

@@ -7,12 +7,14 @@ What lies between is copied and selected from. Where the sample misled, everythi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xoctnorm.kernels.background import between
+from xoctnorm.kernels.steps import taken_as_it_is
+from xoctnorm.kernels.strips import single
 
 Values = NDArray[np.float32]
 AnyDtype = TypeVar("AnyDtype", bound=np.generic)
@@ -116,13 +118,17 @@ def percentile(values: Values, q: float, least: float = -np.inf) -> np.float32:
 
 def _percentile(values: Values, some: Values, q: float, least: float = -np.inf) -> np.float32:
     """Percentile of values of which a sample is given."""
-    bracket = bracket_of(some[some >= least], q / 100)
-    part = counted(values, bracket, least)
-    if part.present == 0:
+    return _percentile_in(counted(values, bracket_of(some[some >= least], q / 100), least), values, q, least)
+
+
+def _percentile_in(part: Counted | None, values: Values, q: float, least: float = -np.inf) -> np.float32:
+    """Percentile of values of which some are given as they were counted."""
+    if part is not None and part.present == 0:
         return np.float32(np.nan)
-    pair = selected([part], lambda n: _around(n, q))
-    if pair is None:
-        pair = selected([counted(values, Bracket(), least)], lambda n: _around(n, q))
+    pair = None if part is None else selected([part], lambda n: _around(n, q))
+    if part is None or pair is None:
+        part = counted(single(values), Bracket(), least)
+        pair = selected([part], lambda n: _around(n, q))
     assert pair is not None
     return between(*pair, q / 100 * (part.present - 1) % 1)
 
@@ -178,16 +184,38 @@ def _middle(n: int) -> tuple[int, int]:
 
 
 def plane_thresholds(
-    plane: Values, agarose: NDArray[np.bool_], percentile_max: float, min_pixels: int = 1
+    plane: NDArray[Any], agarose: NDArray[np.bool_], percentile_max: float, min_pixels: int = 1
 ) -> tuple[np.float32, np.float32]:
-    """Floor and cap of one plane.
+    """Floor and cap of one plane of any dtype.
 
     The cap is percentile `percentile_max` of the plane, the floor the median of the capped plane
     over agarose: NaN with fewer than `min_pixels` present pixels of agarose.
     """
-    some = spread(plane)  # at once for both: values far from each other are slow to come by
-    cap = _percentile(plane, some[~np.isnan(some)], percentile_max)
-    return _median(plane, agarose, some[spread(agarose)], min_pixels, cap), cap
+    some = spread(plane).astype(np.float32)
+    has = ~np.isnan(some)
+    of_all, of_agarose = _counted_twice(
+        plane, agarose, bracket_of(some[has], percentile_max / 100), bracket_of(some[has & spread(agarose)], 0.5)
+    )
+    cap = _percentile_in(of_all, plane, percentile_max)
+    return _median_in(of_agarose, plane, agarose, min_pixels, cap), cap
+
+
+def _counted_twice(
+    values: NDArray[np.generic], where: NDArray[np.bool_], of_all: Bracket, of_some: Bracket
+) -> tuple[Counted | None, Counted | None]:
+    """All values as they are counted, and those at `where`, in one pass; None where there are too many inside."""
+    from xoctnorm.kernels import compiled
+
+    flat = compiled.frozen(values if taken_as_it_is(values) else single(values))
+    inside = [
+        np.empty(int(2 * bracket.share * flat.size) + compiled.BLOCK, np.float32) for bracket in (of_all, of_some)
+    ]
+    found = compiled.two_brackets(flat, compiled.frozen(where), of_all[:2], of_some[:2], *inside)
+    of_all_values, of_some_values = (
+        None if n_inside < 0 else Counted(below, values[:n_inside].copy(), present)
+        for (below, n_inside, present), values in zip(found, inside, strict=True)
+    )
+    return of_all_values, of_some_values
 
 
 def median_where(plane: Values, where: NDArray[np.bool_], fewest: int, cap: float | np.floating = np.inf) -> np.float32:
@@ -198,9 +226,21 @@ def median_where(plane: Values, where: NDArray[np.bool_], fewest: int, cap: floa
 def _median(plane: Values, where: NDArray[np.bool_], some: Values, fewest: int, cap: float | np.floating) -> np.float32:
     """Median at `where`, of which a sample is given."""
     part = counted(plane, bracket_of(some[~np.isnan(some)], 0.5), where=where)
-    if part.present < max(fewest, 1):
+    return _median_in(part, plane, where, fewest, cap)
+
+
+def _median_in(
+    part: Counted | None, plane: Values, where: NDArray[np.bool_], fewest: int, cap: float | np.floating
+) -> np.float32:
+    """Median at `where`, of which some values are given as they were counted."""
+    if part is not None and part.present < max(fewest, 1):
         return np.float32(np.nan)
-    pair = selected([part], _middle) or selected([counted(plane, Bracket(), where=where)], _middle)
+    pair = None if part is None else selected([part], _middle)
+    if pair is None:
+        part = counted(single(plane), Bracket(), where=where)
+        if part.present < max(fewest, 1):
+            return np.float32(np.nan)
+        pair = selected([part], _middle)
     assert pair is not None
     # Capping keeps the order, so the median of the capped plane is that of its two capped middle values.
     low, high = np.minimum(pair, np.float32(cap))
