@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 import numpy as np
 import xarray as xr
@@ -14,14 +14,15 @@ from numpy.typing import NDArray
 from xoctnorm import progress
 from xoctnorm.agarose import AgaroseMask
 from xoctnorm.blocks import Place, loaded, places
-from xoctnorm.cluster import client_of, looked_at_by_workers
 from xoctnorm.depths import depth_of_planes, position_of_planes
 from xoctnorm.kernels.background import between
 from xoctnorm.kernels.order_statistics import Ends
 from xoctnorm.sections import Sections, plane_dims
-from xoctnorm.statistics import Survey
 from xoctnorm.threads import in_threads
 from xoctnorm.transfers import Axes, Job, Look, Plane, Transfer, correct_block, through
+
+if TYPE_CHECKING:
+    from xoctnorm.statistics import Survey
 
 Result = TypeVar("Result")
 
@@ -86,10 +87,13 @@ class Planes:
         computes, its workers call the function. One pass is one read of the volume.
         """
         look = Look(function, self.transfers, self._axes(), any_dtype)
-        cluster = None if self.data.chunks is None else client_of(self.data.data)
-        if cluster is not None:
-            jobs = (self._jobs(place, beside, only) for place in places(self.data))
-            return looked_at_by_workers(cluster, look, self.data, jobs)
+        if self.data.chunks is not None:
+            from xoctnorm.cluster import client_of, looked_at_by_workers
+
+            cluster = client_of(self.data.data)
+            if cluster is not None:
+                jobs = (self._jobs(place, beside, only) for place in places(self.data))
+                return looked_at_by_workers(cluster, look, self.data, jobs)
         return in_threads(look.at, self._jobs_with_planes(beside, only))
 
     def _jobs_with_planes(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import xarray as xr
@@ -15,16 +15,13 @@ from xoctnorm.checks import coverage_problems, number_problems
 from xoctnorm.corrections.base import Correction
 from xoctnorm.errors import listed, raise_problems
 from xoctnorm.kernels.coarse import coarse_factor, coarse_plane, coarse_seeds
-from xoctnorm.kernels.consensus import ABSENT, BY_LEVEL, BY_OUTLINE, Agarose, series_agarose
-from xoctnorm.kernels.depth_series import plane_masks
-from xoctnorm.kernels.fine_outlines import fine_masks
-from xoctnorm.kernels.levels import Scale, imaged_field, rim
-from xoctnorm.kernels.masks import otsu_agarose_mask, without_small_parts
-from xoctnorm.kernels.otsu_series import bridged, otsu_series
-from xoctnorm.kernels.outlines import REACH, Outlined, outlines
-from xoctnorm.kernels.section_images import SectionImages
-from xoctnorm.statistics import by_section
 from xoctnorm.volume import PlanesT, Volume
+
+if TYPE_CHECKING:  # what finds outlines is imported where that is done: importing the package has to be quick
+    from xoctnorm.kernels.consensus import Agarose
+    from xoctnorm.kernels.levels import Scale
+    from xoctnorm.kernels.outlines import Outlined
+    from xoctnorm.kernels.section_images import SectionImages
 
 Images = NDArray[np.bool_]
 
@@ -124,6 +121,10 @@ class OtsuMask(FoundMask):
 
     def fit(self, volume: Volume) -> tuple[xr.Dataset, list[str]]:
         """Find the mask on the mean projections of the survey; no read, one for a mask per plane."""
+        from xoctnorm.kernels.levels import imaged_field
+        from xoctnorm.kernels.masks import otsu_agarose_mask, without_small_parts
+        from xoctnorm.kernels.otsu_series import bridged, otsu_series
+
         notes: list[str] = []
         if not self.wants_section_means:
             mask, threshold = otsu_agarose_mask(volume.survey.mean, self.smoothing_sigma)
@@ -174,6 +175,13 @@ class BorderMask(FoundMask):
 
     def fit(self, volume: Volume) -> tuple[xr.Dataset, list[str]]:
         """Find the masks on the mean projections of the survey; no read, one for a mask per plane."""
+        from xoctnorm.kernels.consensus import ABSENT, series_agarose
+        from xoctnorm.kernels.fine_outlines import fine_masks
+        from xoctnorm.kernels.levels import Scale
+        from xoctnorm.kernels.masks import without_small_parts
+        from xoctnorm.kernels.outlines import REACH, outlines
+        from xoctnorm.kernels.section_images import SectionImages
+
         fine = self._images(volume)
         fine_seeds = self._seeds(volume, len(fine))
         # Outlines of single planes are looked for at full resolution, so that of their section has to be there too.
@@ -227,6 +235,11 @@ class BorderMask(FoundMask):
         self, volume: Volume, outlined: list[Outlined], found: Agarose, scale: Scale, least: float
     ) -> Images:
         """Masks of all planes; one read."""
+        from xoctnorm.kernels.consensus import ABSENT, BY_OUTLINE
+        from xoctnorm.kernels.depth_series import plane_masks
+        from xoctnorm.kernels.masks import without_small_parts
+        from xoctnorm.statistics import by_section
+
         masks: list[NDArray[np.bool_]] = []
         planes = volume.raw_planes()
         for row, of_section in enumerate(by_section(planes, volume.sections.index)):
@@ -280,6 +293,8 @@ class AutoMask(FoundMask):
 
     def _judged(self, volume: Volume, otsu: OtsuMask) -> str:
         """What is to be said of Otsu's mask."""
+        from xoctnorm.kernels.levels import imaged_field
+
         try:
             found, _ = otsu.fit(volume)
         except ValueError:
@@ -317,6 +332,8 @@ METHODS: dict[str, type[FoundMask]] = {"otsu": OtsuMask, "border": BorderMask, "
 
 def _measures(masks: Images, fields: list[NDArray[np.bool_]]) -> NDArray[np.float64]:
     """For every image, the share of its field, and of the border of its field, that is agarose."""
+    from xoctnorm.kernels.levels import rim
+
     return np.array(
         [
             (mask[field].mean(), mask[rim(field)].mean()) if field.any() else (0.0, 0.0)
@@ -327,6 +344,8 @@ def _measures(masks: Images, fields: list[NDArray[np.bool_]]) -> NDArray[np.floa
 
 def _notes(volume: Volume, found: Agarose) -> list[str]:
     """Sections that do not speak for themselves."""
+    from xoctnorm.kernels.consensus import ABSENT, BY_LEVEL, BY_OUTLINE
+
     said = {
         ABSENT: "shows no agarose, so none is marked there",
         BY_OUTLINE: "shows no contrast between agarose and tissue, so the outline is that of its neighbours",

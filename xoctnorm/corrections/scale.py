@@ -16,7 +16,6 @@ from xoctnorm.errors import listed
 from xoctnorm.kernels.background import factor_steps, multiply
 from xoctnorm.kernels.order_statistics import POSITIVE, Bracket, Counted, bracket_of, counted, percentile_of_all
 from xoctnorm.kernels.smoothing import factors_to_median, smooth_where_present
-from xoctnorm.statistics import by_section
 from xoctnorm.transfers import Plane, Transfer
 from xoctnorm.volume import PlanesT, Volume
 
@@ -97,6 +96,8 @@ class PercentileScale(Correction):
 
     def _metric(self, volume: Volume) -> NDArray[np.float64]:
         """Percentile of every section; one read, and one more of the planes of sections whose sample misled."""
+        from xoctnorm.statistics import by_section
+
         index = volume.sections.index
         some = [np.concatenate(list(samples)) for samples in by_section(volume.samples(), index)]
         brackets = [bracket_of(values[values > 0], self.percentile / 100) for values in some]

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scipy
 from numpy.typing import NDArray
 
 from xoctnorm.kernels.background import present
@@ -232,9 +231,11 @@ def _bounded(
     knots: Numbers, goal: Numbers, count: NDArray[np.int64], low: float, high: float, *, through_zero: bool
 ) -> Numbers:
     """Bound the slope of a map, from 0 on where it runs through 0."""
-    rest = scipy.optimize.isotonic_regression(goal - low * knots, weights=count).x
+    from scipy.optimize import isotonic_regression
+
+    rest = isotonic_regression(goal - low * knots, weights=count).x
     goal = low * knots + (np.maximum(rest, 0) if through_zero else rest)
-    rest = scipy.optimize.isotonic_regression(goal - high * knots, weights=count, increasing=False).x
+    rest = isotonic_regression(goal - high * knots, weights=count, increasing=False).x
     return np.asarray(high * knots + (np.minimum(rest, 0) if through_zero else rest))
 
 

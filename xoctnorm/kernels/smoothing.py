@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import scipy
 from numpy.typing import NDArray
 
 Series = NDArray[np.float64]
@@ -14,7 +13,11 @@ _LEAST_PRESENCE = 1e-6
 
 def smooth(values: Series, sigma: float) -> Series:
     """Smooth by a Gaussian with reflecting edges, cut at 4 sigma; the values themselves at sigma 0."""
-    smoothed: Series = scipy.ndimage.gaussian_filter1d(values, sigma) if sigma > 0 else values.copy()
+    if sigma <= 0:
+        return values.copy()
+    from scipy.ndimage import gaussian_filter1d
+
+    smoothed: Series = gaussian_filter1d(values, sigma)
     return smoothed
 
 
