@@ -234,8 +234,9 @@ def _fit_volume(volume: Volume, corrections: Sequence[Correction]) -> tuple[xr.D
         decisions += part.attrs.get("decisions", [])
         if "agarose_mask" in part:
             agarose = AgaroseMask(part["agarose_mask"].variable, volume.sections.index)
-            # Mean projections of sections, which may be many, have told where it is: from here on they are not needed.
-            volume = replace(volume, agarose=agarose, survey=replace(volume.survey, section_images=None))
+            # Mean projections, which may be many, have told where it is: from here on they are not needed.
+            survey = replace(volume.survey, mean=np.empty((0, 0)), section_images=None)
+            volume = replace(volume, agarose=agarose, survey=survey)
         volume = correction.apply(volume, fitted)
     return fitted, notes, decisions, volume.survey.digest
 

@@ -134,7 +134,12 @@ def put_together(
     digest = sum(strip.digest for strip in of_strips) % MODULUS
     if overflowing:  # such a volume is refused; its means may not exist
         return Survey(np.empty((0, 0)), lowest, highest, tuple(overflowing), digest)
-    mean = np.concatenate([strip.projection.mean() for strip in of_strips])
+    first = of_strips[0].projection.mean()
+    mean = np.empty((sum(strip.n_rows for strip in of_strips), first.shape[1]), first.dtype)
+    row = 0
+    for strip in of_strips:
+        mean[row : row + strip.n_rows] = strip.projection.mean()
+        row += strip.n_rows
     if images is not None:
         images.extend(whole_images([list(strip.sections.means()) for strip in of_strips], outside))
     return Survey(mean, lowest, highest, (), digest, tuple(samples), images)
@@ -161,8 +166,9 @@ class StripSurvey:
     def __init__(
         self, rows: slice, shape: tuple[int, int], dtype: np.dtype[np.generic], section_index: NDArray[np.int64] | None
     ) -> None:
+        self.n_rows = rows.stop - rows.start
         self._rows, self._shape, self._section_index = rows, shape, section_index
-        strip = rows.stop - rows.start, shape[1]
+        strip = self.n_rows, shape[1]
         self.projection, self.sections = MeanProjection(strip, dtype), SectionMeans(strip)
         self.ranges: list[tuple[float, float]] = []
         self.digest = 0

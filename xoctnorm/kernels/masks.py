@@ -143,7 +143,7 @@ def otsu_agarose_mask(mean: NDArray[np.floating], smoothing_sigma: float) -> tup
     candidates = mean > 0
     if not candidates.any():
         return np.zeros(mean.shape, bool), float("nan")
-    values = smooth[candidates]
+    values = smooth if candidates.all() else smooth[candidates]
     edges = np.histogram_bin_edges(values, _OTSU_BINS)
     if edges.dtype != values.dtype or not (np.diff(edges) > 0).all():
         threshold = threshold_otsu(values, _OTSU_BINS)
