@@ -51,7 +51,8 @@ class WholeJob(Part):
         The parameters are those of `normalize`. Reads the volume three times for ``"joint"``, ``"agarose"`` and
         ``"continuity"`` (survey, ends of sections, sums and brightest values), with ``floor="agarose"`` or ``lateral``
         four times, and besides at most 24 planes; three times for ``"quantile"``, or with flattening five; twice for
-        the reference's methods, and once more for their drift correction; once more for the z-profile.
+        the reference's methods, and once more for their drift correction; once more for the z-profile,
+        but for ``"histogram"`` with ``tissue_threshold=0``, which has counted what that needs.
 
         Returns
         -------

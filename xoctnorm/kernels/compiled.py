@@ -272,19 +272,19 @@ def flip_specks(belief: Floats, places: NDArray[np.int64], n_x: int, least: Numb
 
 
 @compiled
-def add_values(values: Floats, total: NDArray[np.float64]) -> None:
+def add_values(values: NDArray[Any], total: NDArray[np.float64]) -> None:
     """Add values to totals: ``total += values``."""
     for i in range(values.size):
         total[_index(i)] += np.float64(values[_index(i)])
 
 
 @compiled
-def add_present(values: Floats, total: NDArray[np.float64], count: NDArray[np.int32]) -> None:
+def add_present(values: NDArray[Any], total: NDArray[np.float64], count: NDArray[np.int32]) -> None:
     """Add the values that are neither NaN nor 0, and 1 to their counts."""
     for i in range(values.size):
         value = values[_index(i)]
         has = (value == value) & (value != 0)
-        total[_index(i)] += np.float64(value if has else np.float32(0))
+        total[_index(i)] += np.float64(value) if has else 0.0
         count[_index(i)] += np.int32(has)
 
 

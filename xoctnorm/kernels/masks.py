@@ -8,6 +8,7 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
+from xoctnorm.kernels.steps import AS_THEY_ARE
 from xoctnorm.kernels.strips import strips
 from xoctnorm.threads import in_threads
 
@@ -36,7 +37,7 @@ class MeanProjection:
         single = plane.dtype == np.float32
         least, most = compiled.value_range(compiled.frozen(plane)) if single else _range(plane)
         if not np.isnan(least + most):
-            if single:
+            if plane.dtype in AS_THEY_ARE:
                 compiled.add_values(compiled.frozen(plane), self._sum.reshape(-1))
             else:
                 self._sum += plane
@@ -80,7 +81,7 @@ class SectionMeans:
         if row != self._row:
             self._finish()
             self._row, self._sum, self._count = row, np.zeros(self._shape), np.zeros(self._shape, np.int32)
-        if plane.dtype == np.float32:
+        if plane.dtype in AS_THEY_ARE:
             from xoctnorm.kernels import compiled
 
             compiled.add_present(compiled.frozen(plane), self._sum.reshape(-1), self._count.reshape(-1))

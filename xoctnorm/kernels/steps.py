@@ -15,7 +15,7 @@ Floats = NDArray[np.float32]
 CUT, SUBTRACT, MULTIPLY, DIVIDE, CLIP, INTERPOLATE = range(6)
 
 _NO_KNOTS, _NO_LINES = np.empty(0, np.float32), np.empty((0, 2))
-_AS_THEY_ARE = (np.dtype(np.float32), np.dtype(np.uint16))  # for other dtypes nothing is compiled
+AS_THEY_ARE = (np.dtype(np.float32), np.dtype(np.uint16))  # for other dtypes nothing is compiled
 
 
 class Step(NamedTuple):
@@ -49,10 +49,10 @@ def take(steps: Sequence[Step], values: NDArray[Any], out: NDArray[Any]) -> None
     table = next((step for step in steps if step.kind == INTERPOLATE), Step(INTERPOLATE))
     kinds = np.array([step.kind for step in steps], np.int64)
     numbers = np.array([step.numbers for step in steps], np.float64).reshape(-1, 2)
-    flat = compiled.frozen(values if values.dtype in _AS_THEY_ARE else values.astype(np.float32))
+    flat = compiled.frozen(values if values.dtype in AS_THEY_ARE else values.astype(np.float32))
     compiled_steps.take(flat, kinds, numbers, table.knots, table.lines, in_place(out))
 
 
 def taken_as_it_is(values: NDArray[Any]) -> bool:
     """Whether steps start from an array without a copy of it."""
-    return values.dtype in _AS_THEY_ARE and values.flags.c_contiguous
+    return values.dtype in AS_THEY_ARE and values.flags.c_contiguous
