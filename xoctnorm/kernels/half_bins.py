@@ -8,6 +8,7 @@ or about that, to which they are rounded as float32 rounds. Whole numbers add up
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -45,12 +46,15 @@ class HalfBins(NamedTuple):
         return cls(counts[: 2 * n_bins].reshape(n_bins, 2).sum(axis=1), words[0, : 2 * n_bins + NOTHING].copy())
 
 
+@cache
 def _parts(n_bins: int) -> tuple[int, NDArray[np.int64]]:
     """Into how many parts 1 is divided, 2**15 for each half bin at most, and the first part of each half bin."""
     parts = min(2**24, 2**14 * 2 ** n_bins.bit_length())
     low, high = histogram_range(0.0)
     starts = low + (high - low) / (2 * n_bins) * np.arange(2 * n_bins)
-    return parts, (starts * parts).astype(np.int64) - _MARGIN
+    first = (starts * parts).astype(np.int64) - _MARGIN
+    first.flags.writeable = False
+    return parts, first
 
 
 def mean_when_mapped(tissue: Words, mapping: Mapping, row: int) -> tuple[float, int]:
