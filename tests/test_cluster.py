@@ -29,19 +29,28 @@ CALLS = [
     {"drift": "quantile"},
     {"drift": "joint", "flatten_depth": True},
 ]
-CHUNKS = [{"z": 3, "y": 50, "x": 70}, {"z": 1, "y": 96, "x": 60}, {"z": -1, "y": -1, "x": -1}]
+CHUNKS = [{"z": 3, "y": 50, "x": 70}, {"z": 1, "y": -1, "x": 60}, {"z": -1, "y": -1, "x": -1}]
+IMPORTED = [
+    "distributed",
+    "netCDF4",
+    "xoctnorm.recipes",
+    "xoctnorm.corrections.tissue_drift",
+    "xoctnorm.kernels.compiled",
+]
 
 
 @contextmanager
 def processes():
-    """A client of two workers that are processes."""
-    with (
-        distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", memory_limit=None
-        ) as cluster,
-        distributed.Client(cluster) as client,
-    ):
-        yield client
+    """A client of two workers that are processes, forked from one that has imported everything."""
+    with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
+        distributed.utils.get_mp_context().set_forkserver_preload(IMPORTED)
+        with (
+            distributed.LocalCluster(
+                n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", memory_limit=None
+            ) as cluster,
+            distributed.Client(cluster) as client,
+        ):
+            yield client
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +68,7 @@ def mortal():
 
 @pytest.fixture(scope="module")
 def volume() -> xr.DataArray:
-    return make_phantom(shape=(96, 120), n_sections=6, planes_per_section=8, seed=3)["volume"]
+    return make_phantom(shape=(64, 80), n_sections=6, planes_per_section=5, seed=3)["volume"]
 
 
 def alone(function):
@@ -101,7 +110,7 @@ def test_strips_of_rows_and_a_mask_by_the_user(client):
 
 @pytest.mark.filterwarnings("ignore::xoctnorm.OctnormWarning", "ignore:Sending large graph")
 def test_nothing_large_comes_to_the_client(client, monkeypatch):
-    volume = make_phantom(shape=(600, 720), n_sections=4, planes_per_section=10, seed=5)["volume"].chunk(z=4)
+    volume = make_phantom(shape=(480, 600), n_sections=4, planes_per_section=10, seed=5)["volume"].chunk(z=4)
     came: list[int] = []
     awaited = cluster._awaited
 
