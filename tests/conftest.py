@@ -11,7 +11,7 @@ from functools import cache
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-import dask  # noqa: E402
+import dask
 import numpy as np
 import pytest
 import xarray as xr

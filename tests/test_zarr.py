@@ -532,9 +532,52 @@ def test_halved_planes():
 )
 def test_pieces_are_whole_chunks_of_both_sides(n_z, plane_bytes, along_z, depth, ends):
     side = int((plane_bytes / 4) ** 0.5)
-    chunks = pieces.file_chunks({"z": n_z, "y": side, "x": side}, 4, along_z)
+    chunks = pieces.file_chunks({"z": n_z, "y": side, "x": side}, 4, {"z": along_z, "y": (side,), "x": (side,)})
     assert chunks["z"] == depth
     assert pieces.piece_ends(n_z, depth, plane_bytes, along_z) == ends
+
+
+@pytest.mark.parametrize(
+    ("z", "y", "x", "alone", "expected", "ends"),
+    [
+        (
+            (10,) * 4,
+            (512,) * 4,
+            (512,) * 4,
+            True,
+            (10, 256, 256),
+            [10, 20, 30, 40],
+        ),  # pieces of 168 MB, never in memory
+        ((10,) * 4, (512,) * 3 + (300,), (512, 511), True, (10, 256, 256), [10, 20, 30, 40]),
+        ((40,), (100,) * 20, (2000,), True, (20, 100, 223), [40]),
+        ((1,) * 40, (1000, 1000), (2000,), True, (1, 1000, 1000), [8, 16, 24, 32, 40]),
+        # Crumbs, and parts that are not of one shape, are put together.
+        ((10,) * 4, (64,) * 32, (64,) * 32, False, (2, 683, 683), [8, 10, 18, 20, 28, 30, 38, 40]),
+        ((10,) * 4, (1, 2047), (2048,), False, (2, 683, 683), [8, 10, 18, 20, 28, 30, 38, 40]),
+    ],
+)
+def test_parts_of_planes_are_written_one_by_one(z, y, x, alone, expected, ends):
+    incoming = {"z": z, "y": y, "x": x}
+    sizes = {dim: sum(lengths) for dim, lengths in incoming.items()}
+    assert tuple(pieces.file_chunks(sizes, 4, incoming).values()) == expected
+    assert pieces.written_alone(incoming, 4) == alone
+    assert pieces.piece_ends(sizes["z"], expected[0], sizes["y"] * sizes["x"] * 4, z, alone=alone) == ends
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_parts_of_planes_give_the_same_values_and_levels(tmp_path, method, monkeypatch):
+    monkeypatch.setattr(pieces, "_CHUNK_BYTES", 2000)
+    monkeypatch.setattr(pieces, "_PIECE_BYTES", 5000)
+    volume = cut_brain()
+    paths = {}
+    for name, chunks in {"parts": {"z": 5, "y": 16, "x": 32}, "planes": {"z": 5}}.items():
+        paths[name] = getattr(volume.chunk(chunks).octnorm, method)(tmp_path / f"{name}.zarr")
+        xr.testing.assert_equal(open_volume(paths[name]).compute(), volume)
+    if method == "to_ome_zarr":
+        for level in range(3):
+            one, other = (zarr.open_group(path, mode="r").get(str(level)) for path in paths.values())
+            assert (one is None) == (other is None)
+            np.testing.assert_array_equal(one, other)
 
 
 def test_pieces_cover_everything_once():

@@ -103,13 +103,15 @@ def _shapes(volume: xr.DataArray, levels: int | None) -> list[tuple[int, ...]]:
 
 
 def _pyramid(planes: xr.Variable, n_levels: int) -> dict[str, xr.Variable]:
-    """Every level of a piece, from whole planes."""
-    longest = {dim: max(lengths) for dim, lengths in planes.chunksizes.items()}
-    planes = planes.chunk({**longest, "y": -1, "x": -1})
+    """Every level of a piece, chunk by chunk where all levels halve whole pairs of pixels, else from whole planes."""
+    inner = [length for dim in ("y", "x") for length in planes.chunksizes[dim][:-1]]
+    if any(length % 2 ** (n_levels - 1) for length in inner):
+        longest = {dim: max(lengths) for dim, lengths in planes.chunksizes.items()}
+        planes = planes.chunk({**longest, "y": -1, "x": -1})
     found = {"0": planes}
     for level in range(1, n_levels):
         array = planes.data
-        across = tuple((-(-n // 2),) for n in array.shape[-2:])
+        across = tuple(tuple(-(-n // 2) for n in lengths) for lengths in array.chunks[-2:])
         halved = array.map_blocks(halved_planes, dtype=array.dtype, chunks=(*array.chunks[:-2], *across))
         planes = found[str(level)] = xr.Variable(planes.dims, halved)
     return found
