@@ -16,6 +16,9 @@ import dask
 import numpy as np
 import pytest
 import xarray as xr
+from conftest import brain
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from xoctnorm import cluster
 from xoctnorm.phantom import make_phantom
@@ -130,6 +133,28 @@ def test_nothing_large_comes_to_the_client(client, monkeypatch):
     # Mean projections and samples; the model of tissue also looks at planes of at most 131 072 pixels, here a quarter.
     assert max(share for drift, share in shares.items() if drift not in by_model) < 0.1
     assert max(by_model.values()) < 0.7
+
+
+@settings(max_examples=4, deadline=None)
+@given(data=st.data())
+def test_any_chunks_give_the_same_bits_and_digest(client, data):
+    small = brain(n_sections=3, planes=3, shape=(18, 20))
+    cuts = {
+        dim: np.diff([0, *sorted(data.draw(st.sets(st.integers(1, size - 1), max_size=2))), size])
+        for dim, size in small.sizes.items()
+    }
+    drift = data.draw(st.sampled_from([None, "scale", "histogram"]))
+    expected = alone(lambda: small.octnorm.normalize(drift=drift))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sending large graph")
+        found = small.chunk({dim: tuple(lengths.tolist()) for dim, lengths in cuts.items()}).octnorm.normalize(
+            drift=drift
+        )
+        np.testing.assert_array_equal(found, expected)
+    digests = [
+        json.loads(da.attrs["xoctnorm_provenance"])["steps"][-1]["fitted_on"]["digest"] for da in (found, expected)
+    ]
+    assert digests[0] == digests[1]
 
 
 class Slow:

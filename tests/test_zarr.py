@@ -7,6 +7,7 @@ import errno
 import json
 import subprocess
 import sys
+import warnings
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -20,7 +21,7 @@ import xarray as xr
 from conftest import HOLDINGS, brain, cut_brain
 from test_io import PER_PLANE, normalized, several
 
-from xoctnorm import InputError, OctnormWarning, open_volume, pieces
+from xoctnorm import InputError, OctnormWarning, blocks, open_volume, pieces
 from xoctnorm.kernels.pyramid import halved_planes
 from xoctnorm.phantom import make_phantom
 
@@ -325,6 +326,75 @@ def test_problems_with_the_place(tmp_path):
     with pytest.raises(InputError, match=r"has dims .* and lacks 'z'"):
         da.rename(z="depth").octnorm.to_zarr(tmp_path / "d.zarr")
     assert (tmp_path / "b.zarr.partial" / "mine.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("chunks", [None, {}, {"z": -1}], ids=str)
+def test_what_plain_xarray_opened_is_known_as_the_source(tmp_path, chunks):
+    store = brain().octnorm.to_zarr(tmp_path / "a.zarr")
+    for opened in (
+        xr.open_dataarray(store, engine="zarr", chunks=chunks),
+        xr.open_zarr(store, chunks=chunks)["intensity"],
+        xr.open_dataset(store, engine="zarr", chunks=chunks)["intensity"],
+    ):
+        result = opened.octnorm.normalize(drift=None)
+        assert step_of(result)["fitted_on"]["source"] == str(store)
+        for volume in (opened, result, 2 * opened) if chunks is not None else (opened, result):
+            with pytest.raises(InputError, match="is what the volume was read from"):
+                volume.octnorm.to_zarr(store, overwrite=True)
+    assert step_of((2 * opened).octnorm.fit(drift=None))["fitted_on"]["source"] is None
+
+
+HOLDING = """
+import sys, numpy as np, xarray as xr, xoctnorm
+class Waiting:
+    def __init__(self): self.shape, self.dtype, self.ndim = (4, 8, 8), np.dtype("float32"), 3
+    def __getitem__(self, key):
+        print("writing", flush=True)
+        sys.stdin.readline()
+        return np.ones(self.shape, self.dtype)[key]
+import dask.array
+data = dask.array.from_array(Waiting(), chunks=-1, meta=np.empty((0, 0, 0), "float32"))
+getattr(xr.DataArray(data, dims=("z", "y", "x")).octnorm, sys.argv[2])(sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_two_calls_do_not_write_to_one_place(tmp_path, method):
+    pytest.importorskip("fcntl")
+    target, da = tmp_path / "out.zarr", normalized()
+    call = [sys.executable, "-c", HOLDING, target, method]
+    with subprocess.Popen(call, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "writing\n"
+        since = r"since \d{4}-\d\d-\d\dT[\d:]+Z"
+        with pytest.raises(
+            InputError, match=rf"out.zarr' is being written by process {other.pid} on .*, {since}: wait"
+        ):
+            getattr(da.octnorm, method)(target)
+        other.kill()  # after which nothing holds the lock
+    xr.testing.assert_equal(open_volume(getattr(da.octnorm, method)(target)).compute(), da)
+    assert [p.name for p in tmp_path.iterdir()] == ["out.zarr"]
+
+
+@pytest.mark.parametrize(("most", "times"), [(24 * 30 * 4 * 10, None), (24 * 30 * 4 * 3, 4)])
+def test_chunks_that_are_opened_again_and_again_are_told(tmp_path, monkeypatch, most, times):
+    """Of layers of 10 planes, all are read at once, or 3."""
+    stored = brain().drop_encoding().chunk(z=10, y=12, x=-1)
+    stored.to_zarr(tmp_path / "deep.zarr", consolidated=False)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", most)
+    monkeypatch.setattr(blocks, "LARGEST_CHUNK_BYTES", most)
+    volume = xr.open_dataarray(tmp_path / "deep.zarr", engine="zarr", chunks={}, consolidated=False)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        correction = volume.octnorm.fit(drift=None)
+    messages = [str(one.message) for one in caught]
+    if times is None:
+        assert messages == []
+    else:
+        (message,) = messages
+        assert message.startswith("the file has chunks of 10 planes, ")
+        assert f"read 3 at a time, so that every chunk is opened {times} times in each read" in message
+        assert "chunk(z=3)" in message
+    assert step_of(correction)["warnings"] == messages
 
 
 # Stores that cannot rename

@@ -45,28 +45,28 @@ def write_ome_zarr(
     overwrite: bool = False,
 ) -> Path | str:
     """Write a volume as OME-Zarr; see the accessor's ``to_ome_zarr``."""
-    place = checked_place("to_ome_zarr", volume, path, overwrite, *_problems(volume, version, levels))
-    volume = volume.transpose(*_axes_order(volume))
-    ds, lazy = prepared(volume, "to_ome_zarr()")
-    (name,) = ds.data_vars
-    chunks, ends = layout(volume)
-    shapes = _shapes(volume, levels)
-    values, beside = lazy.pop(str(name)), ds.drop_vars(str(name))
-    bare = [str(dim) for dim in ("z", "y", "x") if dim not in volume.coords]
-    beside.attrs = {**ds[name].attrs, "variable": name, "without_coordinates": " ".join(bare)}
-    lengths = chunk_lengths(volume, values, chunks)
-    zarr_format = _ZARR_FORMAT[version]
-    begun = _levels(volume, shapes, tuple(lengths.values()), str(name), version)
-    contents = Contents(
-        documents=documents(beside, list(lazy), lengths, zarr_format=zarr_format, group=GROUP, begun=begun),
-        ends=ends,
-        identity={"call": "to_ome_zarr", "OME version": version, "levels": len(shapes), **identity(volume, ds)},
-        blocks=lambda region: (
-            _pyramid(part(values, volume, values.dims, region), len(shapes))
-            | {f"{GROUP}/{key}": part(variable, volume, values.dims, region) for key, variable in lazy.items()}
-        ),
-    )
-    write_store("to_ome_zarr", volume, contents, place)
+    with checked_place("to_ome_zarr", volume, path, overwrite, *_problems(volume, version, levels)) as place:
+        volume = volume.transpose(*_axes_order(volume))
+        ds, lazy = prepared(volume, "to_ome_zarr()")
+        (name,) = ds.data_vars
+        chunks, ends = layout(volume)
+        shapes = _shapes(volume, levels)
+        values, beside = lazy.pop(str(name)), ds.drop_vars(str(name))
+        bare = [str(dim) for dim in ("z", "y", "x") if dim not in volume.coords]
+        beside.attrs = {**ds[name].attrs, "variable": name, "without_coordinates": " ".join(bare)}
+        lengths = chunk_lengths(volume, values, chunks)
+        zarr_format = _ZARR_FORMAT[version]
+        begun = _levels(volume, shapes, tuple(lengths.values()), str(name), version)
+        contents = Contents(
+            documents=documents(beside, list(lazy), lengths, zarr_format=zarr_format, group=GROUP, begun=begun),
+            ends=ends,
+            identity={"call": "to_ome_zarr", "OME version": version, "levels": len(shapes), **identity(volume, ds)},
+            blocks=lambda region: (
+                _pyramid(part(values, volume, values.dims, region), len(shapes))
+                | {f"{GROUP}/{key}": part(variable, volume, values.dims, region) for key, variable in lazy.items()}
+            ),
+        )
+        write_store("to_ome_zarr", volume, contents, place)
     return Path(place.target) if place.local else str(path)
 
 
