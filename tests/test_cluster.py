@@ -16,6 +16,9 @@ import dask
 import numpy as np
 import pytest
 import xarray as xr
+from conftest import brain
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from xoctnorm import cluster
 from xoctnorm.phantom import make_phantom
@@ -29,19 +32,28 @@ CALLS = [
     {"drift": "quantile"},
     {"drift": "joint", "flatten_depth": True},
 ]
-CHUNKS = [{"z": 3, "y": 50, "x": 70}, {"z": 1, "y": 96, "x": 60}, {"z": -1, "y": -1, "x": -1}]
+CHUNKS = [{"z": 3, "y": 50, "x": 70}, {"z": 1, "y": -1, "x": 60}, {"z": -1, "y": -1, "x": -1}]
+IMPORTED = [
+    "distributed",
+    "netCDF4",
+    "xoctnorm.recipes",
+    "xoctnorm.corrections.tissue_drift",
+    "xoctnorm.kernels.compiled",
+]
 
 
 @contextmanager
 def processes():
-    """A client of two workers that are processes."""
-    with (
-        distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", memory_limit=None
-        ) as cluster,
-        distributed.Client(cluster) as client,
-    ):
-        yield client
+    """A client of two workers that are processes, forked from one that has imported everything."""
+    with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
+        distributed.utils.get_mp_context().set_forkserver_preload(IMPORTED)
+        with (
+            distributed.LocalCluster(
+                n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", memory_limit=None
+            ) as cluster,
+            distributed.Client(cluster) as client,
+        ):
+            yield client
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +71,7 @@ def mortal():
 
 @pytest.fixture(scope="module")
 def volume() -> xr.DataArray:
-    return make_phantom(shape=(96, 120), n_sections=6, planes_per_section=8, seed=3)["volume"]
+    return make_phantom(shape=(64, 80), n_sections=6, planes_per_section=5, seed=3)["volume"]
 
 
 def alone(function):
@@ -101,7 +113,7 @@ def test_strips_of_rows_and_a_mask_by_the_user(client):
 
 @pytest.mark.filterwarnings("ignore::xoctnorm.OctnormWarning", "ignore:Sending large graph")
 def test_nothing_large_comes_to_the_client(client, monkeypatch):
-    volume = make_phantom(shape=(600, 720), n_sections=4, planes_per_section=10, seed=5)["volume"].chunk(z=4)
+    volume = make_phantom(shape=(480, 600), n_sections=4, planes_per_section=10, seed=5)["volume"].chunk(z=4)
     came: list[int] = []
     awaited = cluster._awaited
 
@@ -121,6 +133,28 @@ def test_nothing_large_comes_to_the_client(client, monkeypatch):
     # Mean projections and samples; the model of tissue also looks at planes of at most 131 072 pixels, here a quarter.
     assert max(share for drift, share in shares.items() if drift not in by_model) < 0.1
     assert max(by_model.values()) < 0.7
+
+
+@settings(max_examples=4, deadline=None)
+@given(data=st.data())
+def test_any_chunks_give_the_same_bits_and_digest(client, data):
+    small = brain(n_sections=3, planes=3, shape=(18, 20))
+    cuts = {
+        dim: np.diff([0, *sorted(data.draw(st.sets(st.integers(1, size - 1), max_size=2))), size])
+        for dim, size in small.sizes.items()
+    }
+    drift = data.draw(st.sampled_from([None, "scale", "histogram"]))
+    expected = alone(lambda: small.octnorm.normalize(drift=drift))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sending large graph")
+        found = small.chunk({dim: tuple(lengths.tolist()) for dim, lengths in cuts.items()}).octnorm.normalize(
+            drift=drift
+        )
+        np.testing.assert_array_equal(found, expected)
+    digests = [
+        json.loads(da.attrs["xoctnorm_provenance"])["steps"][-1]["fitted_on"]["digest"] for da in (found, expected)
+    ]
+    assert digests[0] == digests[1]
 
 
 class Slow:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import dask.array
 import numpy as np
 import pytest
 import xarray as xr
@@ -173,21 +174,51 @@ def test_bytes_for_people(number, text):
 
 
 USED = """
-import re, sys, xarray as xr, xoctnorm
+import re, sys, dask, xarray as xr, xoctnorm
 from pathlib import Path
-volume = xr.open_dataarray(sys.argv[1], chunks={"z": 4})
-plan = volume.octnorm.plan(drift="scale")
-volume.octnorm.normalize(drift="scale").octnorm.to_netcdf(sys.argv[2])
-# Not ru_maxrss, which begins with what the parent had when it forked.
-print(plan.peak_memory, 1024 * int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]))
+dask.config.set(num_workers=2)
+for source, target in (sys.argv[1:3], sys.argv[3:]):  # the larger comes last
+    as_zarr = {"engine": "zarr", "chunks": {}, "consolidated": False}
+    volume = xr.open_dataarray(source, **(as_zarr if source.endswith(".zarr") else {"chunks": {"z": 4}}))
+    plan = volume.octnorm.plan(drift="scale")
+    result = volume.octnorm.normalize(drift="scale")
+    (result.octnorm.to_zarr if target.endswith(".zarr") else result.octnorm.to_netcdf)(target)
+    # Not ru_maxrss, which begins with what the parent had when it forked.
+    used = 1024 * int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
+    print(volume.nbytes, plan.peak_memory, used)
 """
+
+
+def large_zarr(path: Path, n_layers: int) -> None:
+    """A volume of 34 MB a layer, of which all have the same files: it takes no time to make."""
+    rng, across = np.random.default_rng(0), np.linspace(-1, 1, 1024)
+    image = np.where(np.hypot(across[:, None], across) < 0.7, 1, 0.1)
+    layer = (image * rng.gamma(20, 1 / 20, (8, 1024, 1024))).astype(np.float32)
+    n_z = 8 * n_layers
+    empty = dask.array.zeros((n_z, 1024, 1024), chunks=(8, 512, 512), dtype="float32")
+    volume = xr.DataArray(empty, dims=("z", "y", "x"), coords={"section": ("z", np.arange(n_z) // 8)}, name="brain")
+    encoding = {"brain": {"compressors": None}}
+    volume.to_zarr(path, compute=False, consolidated=False, encoding=encoding, zarr_format=3)
+    pytest.importorskip("zarr").open_array(path / "brain", mode="r+")[:8] = layer
+    for chunk in (path / "brain" / "c" / "0").rglob("*/*"):
+        for number in range(1, n_layers):
+            link = path / "brain" / "c" / str(number) / chunk.parent.name / chunk.name
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.hardlink_to(chunk)
 
 
 @pytest.mark.slow
 def test_memory_is_what_was_told(tmp_path):
+    """Of a small file, and of one that is larger than the memory that may be used."""
     if "VmHWM" not in (Path("/proc/self/status").read_text() if Path("/proc/self/status").exists() else ""):
         pytest.skip("only Linux tells the peak of a process")
-    speed.make_volume(2**25, "float32").to_netcdf(tmp_path / "in.nc")
-    call = [sys.executable, "-c", USED, tmp_path / "in.nc", tmp_path / "out.nc"]
-    told, used = map(int, subprocess.run(call, capture_output=True, text=True, check=True).stdout.split())
-    assert told / 2 < used < told
+    speed.make_volume(2**24, "float32").to_netcdf(tmp_path / "in.nc")
+    large_zarr(tmp_path / "in.zarr", 20)
+    paths = [tmp_path / name for name in ("in.nc", "out.nc", "in.zarr", "out.zarr")]
+    done = subprocess.run([sys.executable, "-c", USED, *paths], capture_output=True, text=True, check=True)
+    small, large = ([int(number) for number in line.split()] for line in done.stdout.splitlines())
+    for _, told, used in (small, large):
+        assert told / 2 < used < told
+    volume, told, used = large
+    assert used < told < volume
+    assert told == 450_000_000 + 2 * 8 * 8 * 512**2 * 4 + 32 * 1024**2

@@ -32,6 +32,12 @@ def runs(data: xr.Variable) -> Iterator[tuple[int, int]]:
         start = int(stop)
 
 
+def reopened(data: xr.Variable, stored_depth: int) -> tuple[int, int]:
+    """How many planes are read at once, and how often this opens chunks of the file that are so many planes deep."""
+    together = max(stop - start for start, stop in runs(data))
+    return together, -(-stored_depth // together)
+
+
 def places(data: xr.Variable, wanted: NDArray[np.bool_] | None = None) -> Iterator[Place]:
     """Where the runs are in a Variable whose last two dims are y and x, in plane order.
 

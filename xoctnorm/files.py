@@ -10,10 +10,12 @@ from typing import Any
 import xarray as xr
 
 from xoctnorm.cf import record
+from xoctnorm.provenance import zarr_stores
 
 
 def sources(volume: xr.DataArray) -> Iterator[str]:
-    """Files that a volume was read from, as far as its encoding and its record tell."""
+    """Files that a volume was read from, as far as its encoding, its record and its graph tell."""
+    yield from zarr_stores(volume)
     nodes: list[Any] = [record(volume.attrs), volume.encoding, *(c.encoding for c in volume.coords.values())]
     while nodes:
         node = nodes.pop()

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from xoctnorm import progress, provenance
 from xoctnorm.agarose import AgaroseMask, Mask, labelled_agarose
+from xoctnorm.blocks import reopened
 from xoctnorm.checks import coverage_problems, mask_problems, volume_problems
 from xoctnorm.cluster import client_of, surveyed_by_workers
 from xoctnorm.corrections import (
@@ -64,7 +65,7 @@ def fit(
     """
     given = {"agarose_mask": agarose_mask, "mask": tissue_mask, "seeds": seeds, "noise_floor": noise_mask}
     sections, masks = checked(da, call, section, given, problems)
-    notes = [*notes, *_notes(corrections, sections)]
+    notes = [*notes, *_notes(corrections, sections), *_deep_chunks(da, section)]
     further = extra_dims(da, section)
     sizes = tuple(da.sizes[dim] for dim in further)
     parts, digest = [], 0
@@ -219,6 +220,21 @@ def _notes(corrections: Sequence[Correction], sections: Sections) -> list[str]:
             f"sections: {ADD_SECTIONS}"
         )
     return notes
+
+
+def _deep_chunks(da: xr.DataArray, section: str) -> list[str]:
+    """What to say where chunks of the file are deeper than what is read at once."""
+    depth = da.encoding.get("preferred_chunks", {}).get("z", 1)
+    if da.chunks is None or depth > da.sizes["z"]:
+        return []
+    together, times = reopened(da.variable.transpose(*volume_dims(da, section)), depth)
+    if times == 1:
+        return []
+    return [
+        f"the file has chunks of {depth} planes, and a layer of them is too large to be read at once: planes are read "
+        f"{together} at a time, so that every chunk is opened {times} times in each read. Write the volume once in "
+        f"flatter chunks: da.drop_encoding().chunk(z={together}).to_zarr('flat.zarr')"
+    ]
 
 
 def _fit_volume(volume: Volume, corrections: Sequence[Correction]) -> tuple[xr.Dataset, list[str], list[str], int]:

@@ -45,28 +45,28 @@ def write_ome_zarr(
     overwrite: bool = False,
 ) -> Path | str:
     """Write a volume as OME-Zarr; see the accessor's ``to_ome_zarr``."""
-    place = checked_place("to_ome_zarr", volume, path, overwrite, *_problems(volume, version, levels))
-    volume = volume.transpose(*_axes_order(volume))
-    ds, lazy = prepared(volume, "to_ome_zarr()")
-    (name,) = ds.data_vars
-    chunks, ends = layout(volume)
-    shapes = _shapes(volume, levels)
-    values, beside = lazy.pop(str(name)), ds.drop_vars(str(name))
-    bare = [str(dim) for dim in ("z", "y", "x") if dim not in volume.coords]
-    beside.attrs = {**ds[name].attrs, "variable": name, "without_coordinates": " ".join(bare)}
-    lengths = chunk_lengths(volume, values, chunks)
-    zarr_format = _ZARR_FORMAT[version]
-    begun = _levels(volume, shapes, tuple(lengths.values()), str(name), version)
-    contents = Contents(
-        documents=documents(beside, list(lazy), lengths, zarr_format=zarr_format, group=GROUP, begun=begun),
-        ends=ends,
-        identity={"call": "to_ome_zarr", "OME version": version, "levels": len(shapes), **identity(volume, ds)},
-        blocks=lambda region: (
-            _pyramid(part(values, volume, values.dims, region), len(shapes))
-            | {f"{GROUP}/{key}": part(variable, volume, values.dims, region) for key, variable in lazy.items()}
-        ),
-    )
-    write_store("to_ome_zarr", volume, contents, place)
+    with checked_place("to_ome_zarr", volume, path, overwrite, *_problems(volume, version, levels)) as place:
+        volume = volume.transpose(*_axes_order(volume))
+        ds, lazy = prepared(volume, "to_ome_zarr()")
+        (name,) = ds.data_vars
+        chunks, ends = layout(volume)
+        shapes = _shapes(volume, levels)
+        values, beside = lazy.pop(str(name)), ds.drop_vars(str(name))
+        bare = [str(dim) for dim in ("z", "y", "x") if dim not in volume.coords]
+        beside.attrs = {**ds[name].attrs, "variable": name, "without_coordinates": " ".join(bare)}
+        lengths = chunk_lengths(volume, values, chunks)
+        zarr_format = _ZARR_FORMAT[version]
+        begun = _levels(volume, shapes, tuple(lengths.values()), str(name), version)
+        contents = Contents(
+            documents=documents(beside, list(lazy), lengths, zarr_format=zarr_format, group=GROUP, begun=begun),
+            ends=ends,
+            identity={"call": "to_ome_zarr", "OME version": version, "levels": len(shapes), **identity(volume, ds)},
+            blocks=lambda region: (
+                _pyramid(part(values, volume, values.dims, region), len(shapes))
+                | {f"{GROUP}/{key}": part(variable, volume, values.dims, region) for key, variable in lazy.items()}
+            ),
+        )
+        write_store("to_ome_zarr", volume, contents, place)
     return Path(place.target) if place.local else str(path)
 
 
@@ -103,13 +103,15 @@ def _shapes(volume: xr.DataArray, levels: int | None) -> list[tuple[int, ...]]:
 
 
 def _pyramid(planes: xr.Variable, n_levels: int) -> dict[str, xr.Variable]:
-    """Every level of a piece, from whole planes."""
-    longest = {dim: max(lengths) for dim, lengths in planes.chunksizes.items()}
-    planes = planes.chunk({**longest, "y": -1, "x": -1})
+    """Every level of a piece, chunk by chunk where all levels halve whole pairs of pixels, else from whole planes."""
+    inner = [length for dim in ("y", "x") for length in planes.chunksizes[dim][:-1]]
+    if any(length % 2 ** (n_levels - 1) for length in inner):
+        longest = {dim: max(lengths) for dim, lengths in planes.chunksizes.items()}
+        planes = planes.chunk({**longest, "y": -1, "x": -1})
     found = {"0": planes}
     for level in range(1, n_levels):
         array = planes.data
-        across = tuple((-(-n // 2),) for n in array.shape[-2:])
+        across = tuple(tuple(-(-n // 2) for n in lengths) for lengths in array.chunks[-2:])
         halved = array.map_blocks(halved_planes, dtype=array.dtype, chunks=(*array.chunks[:-2], *across))
         planes = found[str(level)] = xr.Variable(planes.dims, halved)
     return found

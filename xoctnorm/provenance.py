@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from functools import cache
 from importlib.metadata import version
@@ -127,9 +127,32 @@ def identity(da: xr.DataArray, total: int | None = None) -> dict[str, Any]:
         "shape": {str(dim): size for dim, size in da.sizes.items()},
         "dtype": da.dtype.name,
         "digest": None if total is None else digest_text(total),
-        "source": da.encoding.get("source"),
+        "source": _source(da),
         "attributes": stale_attributes(da.attrs),
     }
+
+
+def _source(da: xr.DataArray) -> str | None:
+    """The file that a volume was opened from."""
+    named: str | None = da.encoding.get("source")
+    if named is not None or not da.encoding:  # arithmetic leaves no encoding
+        return named
+    stores = set(zarr_stores(da))
+    return stores.pop() if len(stores) == 1 else None
+
+
+def zarr_stores(da: xr.DataArray) -> Iterator[str]:
+    """Zarr stores that the values of a volume come from, which plain xarray does not name in the encoding."""
+    arrays: list[Any] = [da.variable._data]
+    if da.chunks is not None:  # xarray puts what it opened into a layer of its own
+        layers = da.data.dask.layers
+        arrays = [layers[name][name] for name in layers if name.startswith("original-open_dataset-")]
+    for array in arrays:
+        while hasattr(array, "array"):
+            array = array.array
+        stored: Any = getattr(array, "_array", None)
+        if getattr(stored, "store_path", None) is not None:
+            yield str(stored.store).removeprefix("file://")
 
 
 def stale_attributes(attrs: Mapping[Any, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import xarray as xr
 
 from xoctnorm.files import sources, sync
+from xoctnorm.locks import lock
 
 # Each marks the root of a Zarr store.
 ROOTS = ("zarr.json", ".zgroup", ".zarray")
@@ -85,15 +87,31 @@ class Place:
         except (FileNotFoundError, NotADirectoryError, ValueError):
             return None
 
+    @contextmanager
+    def lock(self) -> Iterator[str | None]:
+        """Let no other call write here; gives who does where one does. Only folders of this machine have locks."""
+        if not self.local or not os.access(Path(self.target).parent, os.W_OK | os.X_OK) or self.is_foreign():
+            yield None
+            return
+        with lock(Path(self.partial) / "lock") as holder:
+            yield holder
+
+    def is_foreign(self) -> bool:
+        """Whether the sibling is there, and is not ours: it holds no plan, nor the beginnings of one."""
+        if not self.fs.exists(self.partial) or self.read_json("plan.json") is not None:
+            return False
+        return any(name.rpartition("/")[2] not in ("plan.json.new", "lock") for name in self.fs.find(self.partial))
+
     def clear(self) -> None:
         """Remove what an earlier call began."""
-        if self.fs.exists(self.data):
-            self.fs.rm(self.data, recursive=True)
-        self.close()
+        self._remove(self.data, f"{self.partial}/replaced", f"{self.partial}/done", f"{self.partial}/plan.json")
 
     def close(self) -> None:
         """Remove the sibling; its plan, by which it is known as ours, goes last."""
-        for path in (f"{self.partial}/replaced", f"{self.partial}/done", self.partial):
+        self._remove(f"{self.partial}/replaced", f"{self.partial}/done", self.partial)
+
+    def _remove(self, *paths: str) -> None:
+        for path in paths:
             if self.fs.exists(path):
                 self.fs.rm(path, recursive=True)
 
@@ -153,16 +171,11 @@ def place_problems(volume: xr.DataArray, place: Place, overwrite: object) -> Ite
             yield f"{shown} exists, and cannot be moved aside on this file system: remove it, or choose another path"
     elif exists and (place.local or not planned):
         yield f"{shown} exists and is no Zarr store; choose another path, or remove it"
-    if place.fs.exists(place.partial) and not planned and not _only_begun(place):
+    if place.is_foreign():
         yield (
             f"{place.partial!r} is needed for what is incomplete, and holds something else: remove or rename it, or "
             "choose another path"
         )
-
-
-def _only_begun(place: Place) -> bool:
-    """Whether the sibling holds no more than a plan that was being written."""
-    return all(name.rpartition("/")[2] == "plan.json.new" for name in place.fs.find(place.partial))
 
 
 def _plain(source: str) -> str:

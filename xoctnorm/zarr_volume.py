@@ -7,6 +7,7 @@ import os
 import uuid
 import warnings
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from xoctnorm.cf import cf_dataset
 from xoctnorm.errors import raise_problems
 from xoctnorm.io import type_problems
 from xoctnorm.optional import missing
-from xoctnorm.pieces import Region, file_chunks, piece_ends
+from xoctnorm.pieces import Region, file_chunks, piece_ends, written_alone
 from xoctnorm.provenance import ATTRIBUTE, SOURCE, jsonable, steps_of
 from xoctnorm.zarr_place import Place, find_place, place_problems
 from xoctnorm.zarr_store import Contents, write_store
@@ -25,23 +26,28 @@ from xoctnorm.zarr_store import Contents, write_store
 
 def write_zarr(volume: xr.DataArray, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path | str:
     """Write a volume as a Zarr store that resumes after an interruption; see the accessor's ``to_zarr``."""
-    place = checked_place("to_zarr", volume, path, overwrite)
-    ds, lazy = prepared(volume, "to_zarr()")
-    (name,) = ds.data_vars
-    chunks, ends = layout(volume)
-    lengths = chunk_lengths(volume, ds[name].variable, chunks)
-    contents = Contents(
-        documents=documents(ds, list(lazy), lengths, zarr_format=3),
-        ends=ends,
-        identity={"call": "to_zarr", **identity(volume, ds)},
-        blocks=lambda region: {key: part(variable, volume, ds[name].dims, region) for key, variable in lazy.items()},
-    )
-    write_store("to_zarr", volume, contents, place)
+    with checked_place("to_zarr", volume, path, overwrite) as place:
+        ds, lazy = prepared(volume, "to_zarr()")
+        (name,) = ds.data_vars
+        chunks, ends = layout(volume)
+        lengths = chunk_lengths(volume, ds[name].variable, chunks)
+        contents = Contents(
+            documents=documents(ds, list(lazy), lengths, zarr_format=3),
+            ends=ends,
+            identity={"call": "to_zarr", **identity(volume, ds)},
+            blocks=lambda region: {
+                key: part(variable, volume, ds[name].dims, region) for key, variable in lazy.items()
+            },
+        )
+        write_store("to_zarr", volume, contents, place)
     return Path(place.target) if place.local else str(path)
 
 
-def checked_place(call: str, volume: xr.DataArray, path: str | os.PathLike[str], overwrite: bool, *more: str) -> Place:
-    """The place that a path names, once nothing is wrong with the call."""
+@contextmanager
+def checked_place(
+    call: str, volume: xr.DataArray, path: str | os.PathLike[str], overwrite: bool, *more: str
+) -> Iterator[Place]:
+    """The place that a path names, once nothing is wrong with the call; no other call writes there meanwhile."""
     problems = [*more, *type_problems(volume), *missing("zarr", "writing Zarr")]
     if isinstance(volume, xr.DataArray):
         lacking = [dim for dim in ("z", "y", "x") if dim not in volume.dims]
@@ -52,14 +58,19 @@ def checked_place(call: str, volume: xr.DataArray, path: str | os.PathLike[str],
             )
         if 0 in volume.shape:
             problems.append(f"the volume is empty: its shape is {volume.shape}")
-    try:
-        place = find_place(path)
-        place.recover()
-        problems += place_problems(volume, place, overwrite)
-    except (ImportError, TypeError, ValueError, RuntimeError) as error:
-        problems.append(f"path={path!r} is no path of a store ({error}); give a name, for instance 'brain.zarr'")
-    raise_problems(call, problems)
-    return place
+    with ExitStack() as locks:
+        try:
+            place = find_place(path)
+            holder = locks.enter_context(place.lock())
+            if holder is None:
+                place.recover()
+                problems += place_problems(volume, place, overwrite)
+            else:
+                problems.append(f"path={place.target!r} is being written by {holder}: wait for it, or stop it")
+        except (ImportError, TypeError, ValueError, RuntimeError) as error:
+            problems.append(f"path={path!r} is no path of a store ({error}); give a name, for instance 'brain.zarr'")
+        raise_problems(call, problems)
+        yield place
 
 
 def prepared(volume: xr.DataArray, call: str) -> tuple[xr.Dataset, dict[str, xr.Variable]]:
@@ -72,10 +83,11 @@ def prepared(volume: xr.DataArray, call: str) -> tuple[xr.Dataset, dict[str, xr.
 def layout(volume: xr.DataArray) -> tuple[dict[Hashable, int], list[int]]:
     """Chunks of the file by dim of the volume, and where pieces along z end."""
     # Those of the values: coordinates such as a mask may be chunked otherwise.
-    along_z = volume.variable.chunksizes.get("z", (volume.sizes["z"],))
-    chunks = file_chunks(volume.sizes, volume.dtype.itemsize, along_z)
+    incoming = {dim: volume.variable.chunksizes.get(dim, (size,)) for dim, size in volume.sizes.items()}
+    chunks = file_chunks(volume.sizes, volume.dtype.itemsize, incoming)
     plane_bytes = volume.sizes["y"] * volume.sizes["x"] * volume.dtype.itemsize
-    return chunks, piece_ends(volume.sizes["z"], chunks["z"], plane_bytes, along_z)
+    alone = written_alone(incoming, volume.dtype.itemsize)
+    return chunks, piece_ends(volume.sizes["z"], chunks["z"], plane_bytes, incoming["z"], alone=alone)
 
 
 def is_lazy(variable: xr.Variable) -> bool:
@@ -138,14 +150,14 @@ def documents(
 
 
 def compressors(zarr_format: int) -> tuple[Any, ...]:
-    """Compression that is quick: half of the bytes, at twice the speed of level 1; shuffling is slower, no better."""
+    """Compression that is quick, to three quarters: what it finds are zeros, which shuffling would scatter."""
     if zarr_format == 3:
-        from zarr.codecs import ZstdCodec
+        from zarr.codecs import BloscCodec
 
-        return (ZstdCodec(level=-1),)
-    from numcodecs import Zstd
+        return (BloscCodec(cname="lz4", clevel=5, shuffle="noshuffle"),)
+    from numcodecs import Blosc
 
-    return (Zstd(-1),)
+    return (Blosc("lz4", 5, Blosc.NOSHUFFLE),)
 
 
 def _text(variable: xr.Variable, zarr_format: int) -> xr.Variable:

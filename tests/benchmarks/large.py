@@ -3,6 +3,11 @@
     PYTHONPATH=tests python -m benchmarks.large make volume.zarr --sections 48
     PYTHONPATH=tests python -m benchmarks.large run volume.zarr result.zarr --drift scale
     PYTHONPATH=tests python -m benchmarks.large run volume.zarr copy.zarr --copy
+    PYTHONPATH=tests python -m benchmarks.large run volume.zarr copy.zarr --copy --stored
+    PYTHONPATH=tests python -m benchmarks.large run result.zarr copy.zarr --copy
+
+The copy is compressed as results are, or with ``--stored`` not at all, as the volume is. That of a result compresses
+what normalizing compresses: noise of a raw volume can hardly be compressed, and is given up soon.
 
 Each run prints seconds, and the largest resident memory of its process. Limit the memory from outside, for instance
 with ``prlimit --data=1500000000``, or ``systemd-run --scope -p MemoryMax=1500M -p MemorySwapMax=0``.
@@ -22,6 +27,7 @@ import xarray as xr
 
 import xoctnorm
 from xoctnorm.phantom import make_phantom
+from xoctnorm.zarr_volume import compressors
 
 PLANES, SIDE, CHUNK = 10, 2048, 512
 
@@ -49,15 +55,16 @@ def make(path: str, n_sections: int) -> None:
         print(f"section {number + 1} of {n_sections}", end="\r", file=sys.stderr)
 
 
-def run(path: str, target: str, drift: str | None, copy: bool, workers: int) -> None:
+def run(path: str, target: str, drift: str | None, copy: bool, stored: bool, workers: int) -> None:
     """Normalize, or copy, and say what it took."""
     da = xr.open_dataarray(path, engine="zarr", chunks={}, consolidated=False)
+    encoding = {da.name: {"compressors": None if stored else compressors(3), "chunks": da.encoding["chunks"]}}
     start = time.perf_counter()
     fitted = start
     with dask.config.set(scheduler="threads", num_workers=workers), warnings.catch_warnings():
         warnings.simplefilter("ignore", xoctnorm.OctnormWarning)
         if copy:
-            da.to_zarr(target, mode="w", consolidated=False)  # compressed, as results are
+            da.drop_encoding().to_zarr(target, mode="w", consolidated=False, encoding=encoding)
         else:
             settings = {"drift": None if drift == "none" else drift, "flatten_depth": drift == "joint"}
             result = da.octnorm.normalize(**settings, zprofile_sigma=2 if drift == "histogram" else 0)
@@ -87,12 +94,13 @@ def main() -> None:
     running.add_argument("target")
     running.add_argument("--drift", default="scale")
     running.add_argument("--copy", action="store_true")
+    running.add_argument("--stored", action="store_true")
     running.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
     if arguments.command == "make":
         make(arguments.path, arguments.sections)
     else:
-        run(arguments.path, arguments.target, arguments.drift, arguments.copy, arguments.workers)
+        run(arguments.path, arguments.target, arguments.drift, arguments.copy, arguments.stored, arguments.workers)
 
 
 if __name__ == "__main__":

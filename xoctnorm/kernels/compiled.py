@@ -208,6 +208,15 @@ def sum_of_words(bits: NDArray[np.uint32], start: int) -> np.uint64:
 
 
 @compiled
+def sum_of_rows(bits: NDArray[np.uint32], width: int, start: int, step: int) -> np.uint64:
+    """The same sum over rows of `width` voxels, of which the first have indices that are `step` apart."""
+    total = np.uint64(0)
+    for row in range(bits.size // width):
+        total += sum_of_words(bits[row * width : (row + 1) * width], start + row * step)
+    return total
+
+
+@compiled
 def sum_where(values: Floats, where: NDArray[np.bool_], without: Number) -> tuple[float, int]:
     """Sum in float64, in a fixed order, and number of the present values at `where` that differ from `without`."""
     lanes, n_present = np.zeros(BLOCK), 0

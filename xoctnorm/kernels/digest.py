@@ -35,6 +35,8 @@ class Digest:
 
 def digest_block(block: NDArray[np.generic], origin: tuple[int, ...], shape: tuple[int, ...]) -> int:
     """Sum of mixed words of a block that starts at `origin` in a volume of `shape`."""
+    from xoctnorm.kernels import compiled
+
     *lead, n_y, n_x = shape
     y, x = origin[-2:]
     total = 0
@@ -46,7 +48,8 @@ def digest_block(block: NDArray[np.generic], origin: tuple[int, ...], shape: tup
         if part.shape[1] == n_x:
             total += digest(part, first)
         else:
-            total += sum(digest(line, first + number * n_x) for number, line in enumerate(part))
+            bits = compiled.frozen(_bit_patterns(part))
+            total += int(compiled.sum_of_rows(bits, max(1, part.shape[1]), first, n_x))
     return total % MODULUS
 
 
