@@ -6,13 +6,14 @@ import xarray as xr
 
 from xoctnorm.accessor.normalization import WholeJob
 from xoctnorm.accessor.planning import Planning
+from xoctnorm.accessor.quality import Quality
 from xoctnorm.accessor.sections import SectionsAndMasks
 from xoctnorm.accessor.steps import SingleSteps
 from xoctnorm.accessor.writing import Writing
 
 
 @xr.register_dataarray_accessor("octnorm")
-class OctnormAccessor(SectionsAndMasks, WholeJob, SingleSteps, Planning, Writing):
+class OctnormAccessor(SectionsAndMasks, WholeJob, SingleSteps, Planning, Writing, Quality):
     """Intensity normalization of a serial-section OCT volume.
 
     A volume is a DataArray with dims ``z``, ``y`` and ``x`` in any order, of any real dtype but bool.
