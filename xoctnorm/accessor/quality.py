@@ -55,7 +55,7 @@ class Quality(Part):
         -------
         xarray.Dataset
             Every figure is a variable, along ``z``, ``section_label``, ``tissue`` or a dim of its own, or a number.
-            With `before`, those of intensity have ``stage`` as their first dim: ``"before"``, ``"after"``. Attributes of a
+            With `before`, those of intensity have ``stage`` as first dim: ``"before"``, ``"after"``. Attributes of a
             figure: ``long_name``, ``units``, ``comment`` (its definition), ``status`` of the volume (``"ok"``,
             ``"warning"``, ``"error"``, ``"unknown"``, or empty without limits), ``limits``, ``advice``, ``judged``
             (the number that was judged) and ``message``. Attributes of the whole: ``status``, ``verdict``, ``limits``

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from xoctnorm.kernels.compiled import Floats, compiled
+from xoctnorm.kernels.compiled import Floats, _index, compiled
 
 Labels = NDArray[np.uint8]
 Numbers = NDArray[np.float64]
@@ -13,6 +13,7 @@ Numbers = NDArray[np.float64]
 OUTSIDE, UNSURE, MASKED, FIRST_CLASS = 0, 1, 2, 3  # labels: no field; tissue or agarose of no class; then the classes
 N_CLASSES = 3
 BINS = 4096
+_LARGEST = np.finfo(np.float32).max
 _SHIFT = 19  # of the bits of a float32: 16 bins for every doubling
 
 
@@ -20,18 +21,21 @@ _SHIFT = 19  # of the bits of a float32: 16 bins for every doubling
 def coarse_means(values: Floats, n_x: int, factor: int, mean: NDArray[np.float32]) -> None:
     """Means of the finite values of blocks, zeros among them; NaN where less than half of a block is finite."""
     n_y = values.size // n_x
+    totals, counts = np.empty(mean.shape[1]), np.empty(mean.shape[1], np.int64)
     for row in range(mean.shape[0]):
         n_rows = min(factor, n_y - row * factor)
+        totals[:], counts[:] = 0, 0
+        for y in range(row * factor, row * factor + n_rows):
+            for column in range(mean.shape[1]):
+                for x in range(column * factor, min((column + 1) * factor, n_x)):
+                    value = values[_index(y * n_x + x)]
+                    finite = abs(value) <= _LARGEST
+                    totals[_index(column)] += np.float64(value if finite else np.float32(0))
+                    counts[_index(column)] += finite
         for column in range(mean.shape[1]):
-            n_columns = min(factor, n_x - column * factor)
-            total, count = 0.0, 0
-            for y in range(row * factor, row * factor + n_rows):
-                for x in range(column * factor, column * factor + n_columns):
-                    value = values[y * n_x + x]
-                    if np.isfinite(value):
-                        total += np.float64(value)
-                        count += 1
-            mean[row, column] = np.float32(total / count) if 2 * count >= n_rows * n_columns else np.float32(np.nan)
+            n_pixels = n_rows * min(factor, n_x - column * factor)
+            few = 2 * counts[column] < n_pixels
+            mean[row, column] = np.float32(np.nan) if few else np.float32(totals[column] / counts[column])
 
 
 @compiled

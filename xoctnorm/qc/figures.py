@@ -242,11 +242,11 @@ def mask_figures(ground: Ground) -> Figures:
     return Figures(values, judged)
 
 
-def speckle_change(before: Figures, after: Figures) -> Figures:
-    """How the speckle contrast of tissue changed."""
+def speckle_change(before: Figures, after: Figures, *, known: bool) -> Figures:
+    """How the speckle contrast of tissue changed; NaN where the noise floor that was taken off is not known."""
     was, now = (stage.values["speckle_contrast"][1][list(TISSUES)] for stage in (before, after))
     change = np.abs(now / was - 1)
-    largest = float(np.nanmax(change)) if np.isfinite(change).any() else np.nan
+    largest = float(np.nanmax(change)) if known and np.isfinite(change).any() else np.nan
     return Figures({"speckle_change": ((), largest)}, {"speckle_change": largest})
 
 

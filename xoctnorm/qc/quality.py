@@ -151,7 +151,7 @@ def _measured(
         is_after = number == len(volumes) - 1
         seen = look(volume, ground, still)
         scene = Scene(
-            noise,
+            noise if noise is not None and (noise > 0).any() else None,
             saturated,
             record.reference,
             _mm_per_plane(da, sections),
@@ -162,7 +162,7 @@ def _measured(
         stages.append(figures_of(seen, ground, scene))
     rest = mask_figures(ground)
     for more in (
-        *([speckle_change(*stages)] if len(stages) == 2 else []),
+        *([speckle_change(*stages, known=floor is not None or not record.without_noise)] if len(stages) == 2 else []),
         recorded_figures(da, record, sections, asked.section, at),
     ):
         rest.values.update(more.values)

@@ -37,7 +37,7 @@ class Record:
     labels, flags
         Of every section in the correction; None without one that tells.
     processed, scaled
-        Whether the floor was taken off, and whether the volume was scaled to 0…1.
+        Whether a floor was taken off, and whether the volume was scaled to 0…1.
     """
 
     corrections: Mapping[str, Mapping[str, Any]]
@@ -106,13 +106,16 @@ class Record:
         """Whether decay was taken out."""
         return bool(self._parameter("tissue_drift", "flatten_depth", False))
 
+    @property
+    def without_noise(self) -> bool:
+        """Whether the floor that was taken off is that of noise, or may be."""
+        return "tissue_drift" in self.corrections
+
     def noise_floor(self, da: xr.DataArray, section: str, at: Mapping[str, int], given: float | None) -> Series | None:
         """Noise floor of every plane on the linear intensity that was corrected; None where it is not known."""
-        n_planes = int(np.prod([da.sizes[dim] for dim in plane_dims(da, section)]))
-        if given is not None:
-            return np.full(n_planes, float(given)) if given > 0 else None
-        found = _attached(da, "noise_floor", section, at)
-        return found if found is not None and (found > 0).any() else None
+        if given is None:
+            return _attached(da, "noise_floor", section, at)
+        return np.full(int(np.prod([da.sizes[dim] for dim in plane_dims(da, section)])), float(given))
 
     def remaining_noise(
         self, da: xr.DataArray, section: str, at: Mapping[str, int], floor: Series | None
