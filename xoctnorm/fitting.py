@@ -328,7 +328,10 @@ def _labelled(fitted: xr.Dataset, da: xr.DataArray, sections: Sections, step: Ma
         coords[name] = ("z", labels[sections.index])
     described = describe(fitted.assign_coords(coords), "1" if step["linearized"] else da.attrs.get("units"))
     step = {**step, "correction_digest": provenance.values_digest(described)}
+    steps = ", ".join(one["name"].replace("_", " ") for one in step["corrections"])
+    of = f"{len(sections)} section{'s' if len(sections) > 1 else ''} of {step['fitted_on']['name'] or 'a volume'}"
     described.attrs = {
+        "title": f"correction of intensities ({steps}) for {of}",
         "history": provenance.history_line(step),
         provenance.ATTRIBUTE: provenance.record([step]),
     }

@@ -310,7 +310,7 @@ def _alone(fitted: xr.Dataset, name: str, da: xr.DataArray) -> xr.DataArray:
     if SECTIONS in variable.dims:
         order.insert(min(order.index("y"), order.index("x")), SECTIONS)
     variable = variable.transpose(*order)
-    return variable.assign_attrs(fitted.attrs)
+    return variable.assign_attrs({name: value for name, value in fitted.attrs.items() if name != "title"})
 
 
 def _named(mask: Mask | str | None) -> Any:

@@ -78,3 +78,13 @@ class Quality(Part):
 
         asked = Asked(limits, agarose_mask, noise_floor, intensity, section)
         return quality(self._volume, before, correction, asked)
+
+    def __repr__(self) -> str:
+        from xoctnorm.summary import summary_text
+
+        return summary_text(self._volume)
+
+    def _repr_html_(self) -> str:
+        from xoctnorm.summary import summary_html
+
+        return summary_html(self._volume)

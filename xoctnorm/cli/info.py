@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,19 @@ import xarray as xr
 
 from xoctnorm.cli.reporting import Outcome
 from xoctnorm.plan import in_bytes, sizes_text
-from xoctnorm.provenance import jsonable, steps_of
-from xoctnorm.settings import Normalization
+from xoctnorm.provenance import steps_of
+from xoctnorm.summary import (
+    axis_of,
+    axis_text,
+    call_text,
+    history_lines,
+    recorded_steps,
+    sections_text,
+    table_text,
+    units_text,
+)
 
-_MOST_LABELS = 12
 _OURS = re.compile(r"\S+ xoctnorm \S+: ")  # lines of history that the recorded steps tell of
-_DEFAULTS = {**jsonable(asdict(Normalization())), "agarose_mask": None, "dtype": "float32", "attach": True}
 
 
 def correction_in(path: str) -> xr.Dataset | None:
@@ -38,7 +44,7 @@ def correction_in(path: str) -> xr.Dataset | None:
 def about_volume(path: str, volume: xr.DataArray) -> Outcome:
     """Say what a volume is."""
     sections = volume.octnorm.sections
-    axes = {dim: _axis(volume, dim) for dim in ("z", "y", "x")}
+    axes = {dim: axis_of(volume, dim) for dim in ("z", "y", "x")}
     explicit = "section" in volume.coords or "section" in volume.dims
     attached = [str(name) for name, coord in volume.coords.items() if "source" in coord.attrs]
     facts = {
@@ -53,18 +59,18 @@ def about_volume(path: str, volume: xr.DataArray) -> Outcome:
         "chunks": {dim: max(lengths) for dim, lengths in volume.variable.chunksizes.items()},
         "sections": sections.to_dict("records") if explicit else None,
         "attached": attached,
-        "steps": _steps(volume.attrs),
-        "history": _lines(volume.attrs.get("history")),
+        "steps": recorded_steps(volume.attrs),
+        "history": history_lines(volume.attrs.get("history")),
     }
     rows = [
         ("volume", f"{volume.name or 'without a name'}, {sizes_text(volume.sizes)}, {volume.dtype}"),
-        ("values", f"{in_bytes(volume.nbytes)}, {_units_text(volume.attrs.get('units'))}"),
-        *((dim, _axis_text(axis)) for dim, axis in axes.items()),
-        ("sections", _sections_text(sections.label, sections.n_planes) if explicit else "none are marked: one section"),
+        ("values", f"{in_bytes(volume.nbytes)}, {units_text(volume.attrs.get('units'))}"),
+        *((dim, axis_text(axis)) for dim, axis in axes.items()),
+        ("sections", sections_text(sections.label, sections.n_planes) if explicit else "none are marked: one section"),
         *([("attached", ", ".join(attached))] if attached else []),
         *_done(facts),
     ]
-    return Outcome(facts, _table(rows))
+    return Outcome(facts, table_text(rows))
 
 
 def about_correction(path: str, correction: xr.Dataset) -> Outcome:
@@ -85,84 +91,30 @@ def about_correction(path: str, correction: xr.Dataset) -> Outcome:
         "sections": [{"label": label, "n_planes": n} for label, n in zip(labels, n_planes, strict=True)],
         "fitted_on": step["fitted_on"],
         "ranges": ranges,
-        "steps": _steps(correction.attrs),
-        "history": _lines(correction.attrs.get("history")),
+        "steps": recorded_steps(correction.attrs),
+        "history": history_lines(correction.attrs.get("history")),
     }
     volume = step["fitted_on"]
     source = f" from {volume['source']}" if volume["source"] else ""
     rows = [
         ("correction", ", ".join(name.replace("_", " ") for name in facts["corrections"])),
         ("fitted on", f"{volume['name'] or 'a volume'}, {sizes_text(volume['shape'])}, {volume['dtype']}{source}"),
-        ("sections", _sections_text(labels, n_planes)),
+        ("sections", sections_text(labels, n_planes)),
         *((name, _range_text(*ends)) for name, ends in ranges.items()),
         *_done(facts),
     ]
-    return Outcome(facts, _table(rows))
-
-
-def _axis(volume: xr.DataArray, dim: str) -> dict[str, Any] | None:
-    """Spacing, units and ends of an axis; None without a numeric coordinate."""
-    if dim not in volume.coords or volume.coords[dim].dtype.kind not in "iuf":
-        return None
-    at = volume.coords[dim].to_numpy().astype(float)
-    steps = np.diff(at)
-    step = float(np.median(steps)) if steps.size else None
-    even = step is None or bool((np.abs(steps - step) <= 0.01 * abs(step)).all())
-    first, last = float(at[0]), float(at[-1])
-    return {"spacing": step, "even": even, "first": first, "last": last, "units": volume[dim].attrs.get("units")}
-
-
-def _axis_text(axis: Mapping[str, Any] | None) -> str:
-    if axis is None:
-        return "no coordinate"
-    units = f" {axis['units']}" if axis["units"] not in (None, "1") else ""
-    ends = f"{axis['first']:g} to {axis['last']:g}{units or ', without units'}"
-    return ends if axis["spacing"] is None else f"{ends}, {'every' if axis['even'] else 'about'} {axis['spacing']:g}"
-
-
-def _sections_text(labels: Sequence[Any], n_planes: Sequence[int]) -> str:
-    """Number of sections, their labels, and how many planes they have."""
-    names = [str(label) for label in labels]
-    if len(names) > _MOST_LABELS:
-        names = [*names[: _MOST_LABELS // 2], "…", *names[-_MOST_LABELS // 2 :]]
-    least, most = min(n_planes), max(n_planes)
-    planes = f"{least} planes" if least == most else f"{least} to {most} planes"
-    return f"{len(labels)} of {planes}: {', '.join(names)}"
-
-
-def _steps(attrs: Mapping[Any, Any]) -> list[dict[str, Any]]:
-    """The recorded steps, without the software that is the same for all."""
-    return [
-        {key: step[key] for key in ("method", "time", "parameters", "warnings")}
-        | {"applied": step.get("apply", {}).get("time")}
-        for step in steps_of(attrs)
-    ]
-
-
-def _lines(text: object) -> list[str]:
-    return str(text).splitlines() if text else []
+    return Outcome(facts, table_text(rows))
 
 
 def _done(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """What was done, newest first, without arguments that are the defaults, and what it warned of."""
-    done = [_call(step) for step in reversed(facts["steps"])]
+    done = [call_text(step) for step in reversed(facts["steps"])]
     done += [line for line in facts["history"] if not _OURS.match(line)]
     for number, line in enumerate(done or ["nothing is recorded"]):
         yield "" if number else "done", line
     warned = [warning for step in facts["steps"] for warning in step["warnings"]]
     for number, warning in enumerate(warned):
         yield "" if number else "warned", warning
-
-
-def _call(step: Mapping[str, Any]) -> str:
-    parameters = step["parameters"].items()
-    given = [f"{name}={value!r}" for name, value in parameters if _DEFAULTS.get(name, _DEFAULTS) != value]
-    applied = f", applied {step['applied']}" if step["applied"] else ""
-    return f"{step['time']} {step['method']}({', '.join(given)}){applied}"
-
-
-def _units_text(units: object) -> str:
-    return "of unknown units" if units is None else "without dimension" if units == "1" else f"in {units}"
 
 
 def _finite(variable: xr.DataArray) -> np.ndarray[Any, np.dtype[Any]]:
@@ -177,8 +129,3 @@ def _range_text(low: float, high: float) -> str:
 
 def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
-
-
-def _table(rows: Sequence[tuple[str, str]]) -> str:
-    width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:{width}}  {text}".rstrip() for name, text in rows)
