@@ -19,6 +19,7 @@ from xarray.core.indexing import (
     explicit_indexing_adapter,
 )
 
+from xoctnorm.blocks import loaded, places
 from xoctnorm.checks import mask_problems
 from xoctnorm.errors import listed, raise_problems
 from xoctnorm.sections import Sections, plane_dims
@@ -140,7 +141,7 @@ def _one_per_section(mask: xr.DataArray, planes: tuple[str, ...], sections: Sect
     images = []
     for place in np.ndindex(sizes):
         row = -1
-        for number, image in enumerate(_images(ordered[place], len(planes))):
+        for number, image in enumerate(_images(ordered[place])):
             if sections.index[number] != row:
                 row = sections.index[number]
                 images.append(image)
@@ -154,10 +155,10 @@ def _one_per_section(mask: xr.DataArray, planes: tuple[str, ...], sections: Sect
     return xr.DataArray(values, dims=(*further, SECTIONS, "y", "x"), coords=coords)
 
 
-def _images(variable: xr.Variable, n_lead: int) -> Iterator[NDArray[np.bool_]]:
-    for place in np.ndindex(variable.shape[:n_lead]):
-        image = variable[place]
-        yield np.asarray(image.compute().data if image.chunks is not None else image.to_numpy())
+def _images(variable: xr.Variable) -> Iterator[NDArray[np.bool_]]:
+    """Images one after the other, of which some are read at a time."""
+    for place in places(variable):
+        yield from loaded(variable[place]).astype(bool, copy=False)
 
 
 def along_planes(mask: xr.Variable, section_index: xr.Variable, like: xr.Variable) -> xr.Variable:

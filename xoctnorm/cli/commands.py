@@ -19,6 +19,7 @@ from xoctnorm.cli.files import (
     write_volume,
 )
 from xoctnorm.cli.info import about_correction, about_volume, correction_in
+from xoctnorm.cli.quality import about_quality
 from xoctnorm.cli.reporting import Outcome, reported, say
 from xoctnorm.matching import MATCHES
 from xoctnorm.plan import Plan, in_bytes, sizes_text
@@ -26,7 +27,7 @@ from xoctnorm.settings import DRIFTS, Normalization
 
 _NONE = "none"
 _ENDS = """Exit codes: 0 all went well, 1 it failed and standard error says why, 2 the command line is wrong,
-130 interrupted by Ctrl-C."""
+3 (of qc) a figure of merit is an error, 130 interrupted by Ctrl-C."""
 
 
 @click.group(
@@ -191,6 +192,27 @@ def info(source: str, **options: Any) -> Outcome:
     if correction is not None:
         return about_correction(source, correction)
     return about_volume(source, Input(source, **options).opened())
+
+
+@app.command(short_help="Measure and judge a volume.")
+@click.argument("source", metavar="IN")
+@click.option(
+    "--before", metavar="FILE", help="The volume that IN was made from; both are measured on the same pixels."
+)
+@volume_options
+@reported
+def qc(source: str, before: str | None, **options: Any) -> Outcome:
+    """Measure figures of merit of the volume IN and judge them: what is not as it should be, and what to try.
+
+    The options say which volume IN is, and which `--before` is too.
+
+    \b
+    xoctnorm qc brain_normalized.nc --before brain.nc
+    xoctnorm qc brain_normalized.nc --json
+    """
+    volume = Input(source, **options).opened()
+    raw = None if before is None else Input(before, **options).opened()
+    return about_quality(source, volume.octnorm.qc(raw))
 
 
 def _made_ready(

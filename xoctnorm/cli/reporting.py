@@ -34,10 +34,13 @@ class Outcome:
         For programs.
     text
         For people, on standard output; empty where a file is all that the command makes.
+    code
+        With which the command ends.
     """
 
     facts: dict[str, Any]
     text: str = ""
+    code: int = 0
 
 
 @dataclass
@@ -82,6 +85,8 @@ def reported(command: Callable[Parameters, Outcome]) -> Callable[..., None]:
                 _print_json({"command": name, **outcome.facts, "warnings": said.warnings, "seconds": seconds})
             elif outcome.text:
                 print(outcome.text)
+            if outcome.code:
+                click.get_current_context().exit(outcome.code)
 
     return whole
 

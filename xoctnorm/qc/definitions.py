@@ -49,7 +49,8 @@ DEFINITIONS: dict[str, Definition] = {
         "agreement of the agarose mask with the dark border of the field",
         "1",
         "Dice coefficient, over all sections, of the agarose mask and the one that method 'border' finds in the same "
-        "volume: twice the area that they share over the sum of their areas.",
+        "volume (twice the area that they share over the sum of their areas); that of agarose or that of tissue, "
+        "whichever is smaller.",
         "the mask is implausible: pass agarose_mask='border' (or 'auto') to normalize, look at the mask, or draw one "
         "and pass it",
         percent=True,

@@ -228,9 +228,9 @@ def mask_figures(ground: Ground) -> Figures:
     field, agarose, expected = ground.field, ground.agarose, ground.expected_agarose
     size = field.sum(axis=(1, 2))
     coverage = np.where(size > 0, agarose.sum(axis=(1, 2)) / np.maximum(size, 1), np.nan)
-    both = int((agarose & expected).sum())
-    sizes = int(agarose.sum()) + int(expected.sum())
-    agreement = 2 * both / sizes if expected.any() and ground.mask_given and sizes else np.nan
+    agreement = np.nan
+    if expected.any() and ground.mask_given:
+        agreement = min(_dice(agarose, expected), _dice(field & ~agarose, field & ~expected))
     values = {
         "agarose_coverage": ((SECTION,), coverage),
         "tissue_coverage": ((SECTION,), 1 - coverage),
@@ -240,6 +240,11 @@ def mask_figures(ground: Ground) -> Figures:
     if ground.mask_given:
         judged["mask_agreement"] = agreement
     return Figures(values, judged)
+
+
+def _dice(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
+    """Twice what two sets share over the sum of their sizes; 0 where both are empty."""
+    return 2 * float((one & other).sum()) / max(float(one.sum() + other.sum()), 1.0)
 
 
 def speckle_change(before: Figures, after: Figures, *, known: bool) -> Figures:

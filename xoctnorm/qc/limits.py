@@ -43,7 +43,7 @@ class Limit:
 LIMITS: Mapping[str, Limit] = {
     "agarose_coverage": Limit(0.01, 0.0, least=True),
     "tissue_coverage": Limit(0.05, 0.005, least=True),
-    "mask_agreement": Limit(0.85, 0.7, least=True),
+    "mask_agreement": Limit(0.75, 0.65, least=True),
     "otsu_separability": Limit(0.68, 0.64, least=True),
     "background_drift": Limit(0.02, 0.1),
     "clipped_high": Limit(0.01, 0.1),
