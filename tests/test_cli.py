@@ -434,3 +434,43 @@ def test_interrupted(tmp_path):
     assert json.loads(out) == {"command": "normalize", "problems": ["interrupted"]}
     assert errors.replace("working\n", "") == "interrupted\n"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def results(tmp_path) -> tuple[Path, Path, Path]:
+    """A volume, a good result and a poor one."""
+    volume = cut_brain()
+    paths = volume.octnorm.to_netcdf(tmp_path / "raw.nc"), tmp_path / "good.nc", tmp_path / "poor.nc"
+    volume.octnorm.normalize().octnorm.to_netcdf(paths[1])
+    volume.octnorm.normalize(drift=None).octnorm.to_netcdf(paths[2])
+    return paths
+
+
+def test_qc_says_what_to_try_and_ends_with_3_where_a_figure_is_an_error(results):
+    raw, good, poor = results
+    told = ran("qc", good, "--before", raw)
+    assert told.stdout.startswith("verdict  All ")
+    assert told.stdout.count("\n") == 1
+    expected = opened(poor).octnorm.qc(opened(raw))
+    result = run("qc", poor, "--before", raw)
+    assert result.exit_code == 3
+    lines = result.stdout.splitlines()
+    assert lines[0] == f"verdict  {expected.attrs['verdict']}"
+    assert lines[1].startswith("error    ")
+    assert lines[2].startswith("         try: ")
+
+
+def test_qc_as_json(results):
+    raw, _, poor = results
+    result = run("qc", poor, "--before", raw, "--json")
+    assert result.exit_code == 3
+    facts = json.loads(result.stdout)
+    expected = opened(poor).octnorm.qc(opened(raw))
+    assert facts["command"] == "qc"
+    assert facts["status"] == "error"
+    assert facts["findings"][0].keys() == {"figure", "status", "message", "advice"}
+    step = facts["figures"]["boundary_step"]
+    assert step["dims"] == ["stage", "section_label"]
+    assert step["values"][1][1:] == expected.boundary_step.values[1, 1:].tolist()
+    assert step["status"] == expected.boundary_step.attrs["status"]
+    assert run("qc", poor, "--before", "nowhere.nc").exit_code == 1

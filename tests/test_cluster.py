@@ -253,3 +253,12 @@ def test_a_cluster_without_workers_is_given_up(volume, tmp_path, monkeypatch):
         (2 * volume.chunk(z=4)).octnorm.to_netcdf(path)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_figures_of_merit_have_the_same_bits(client, volume):
+    chunks = {"z": 3, "y": 50, "x": 70}
+    expected = alone(lambda: volume.octnorm.normalize().octnorm.qc(volume))
+    raw = volume.chunk(chunks)
+    found = raw.octnorm.normalize().octnorm.qc(raw)
+    assert_same(found, expected)
+    assert {name: v.attrs for name, v in found.items()} == {name: v.attrs for name, v in expected.items()}

@@ -94,9 +94,10 @@ def test_slope_in_decibels_per_millimetre():
     assert kept.residual_slope.attrs["units"] == "dB/mm"
     assert status(kept, "residual_decay") == ""
     result, flat = measured(flatten=True)
-    of_gain = np.polyfit(np.arange(1, 6), np.log(result.depth_gain[1:6]), 1)[0]
+    factor = np.log(result.depth_gain * result.scale_factor).to_numpy().reshape(6, 6).mean(axis=0)
+    of_gain = np.polyfit(np.arange(1, 6), factor[1:], 1)[0]
     before, after = flat.residual_decay.sel(tissue="dark").to_numpy()
-    assert after - before == pytest.approx(5 * of_gain * 10 / np.log(10), abs=0.02)
+    assert after - before == pytest.approx(5 * of_gain * 10 / np.log(10), rel=0.1)  # means are robust
     assert status(flat, "residual_decay") == "ok"
     profile = flat.depth_profile.sel(tissue="dark")
     np.testing.assert_allclose(profile.sel(stage="before"), np.exp(0.05 * (2.5 - np.arange(6))), rtol=0.04)
@@ -256,28 +257,33 @@ def test_a_mask_that_covers_too_much_or_too_little():
 
 
 @pytest.mark.skipif(not DATA.exists(), reason="the real volumes are kept elsewhere")
-@pytest.mark.parametrize("beside", [True, False])
 @pytest.mark.filterwarnings("ignore::xoctnorm.OctnormWarning")
-def test_the_mask_of_the_reference_on_the_real_cortex_is_found_out(beside):
+def test_the_mask_of_the_reference_on_the_real_cortex_is_found_out():
     tifffile = pytest.importorskip("tifffile")
     values = tifffile.imread(DATA / "serial_section_cortex.tif")
     volume = xr.DataArray(values, dims=("z", "y", "x"), coords={"section": ("z", np.arange(30) // 10)})
     result = volume.octnorm.normalize(drift=None)
     assert float(result.agarose_mask.mean()) == pytest.approx(0.66, abs=0.01)
-    qc = result.octnorm.qc(volume if beside else None)
-    assert findings(qc)[0].figure == "mask_agreement"
-    assert qc.attrs["status"] == "error"
-    assert "mask" in qc.attrs["verdict"]
-    right = volume.octnorm.normalize().octnorm.qc(volume if beside else None)
+    for before in (volume, None):
+        qc = result.octnorm.qc(before)
+        assert findings(qc)[0].figure == "mask_agreement"
+        assert qc.attrs["status"] == "error"
+        assert "mask" in qc.attrs["verdict"]
+    right = volume.octnorm.normalize().octnorm.qc()
     assert status(right, "mask_agreement") == "ok"
     assert right.attrs["status"] == "warning"
 
 
-@pytest.mark.filterwarnings("ignore::xoctnorm.OctnormWarning")
-def test_holdings_have_the_same_figures(holding):
+@cache
+def of_cut_brain() -> tuple[xr.DataArray, xr.DataArray, xr.Dataset]:
     volume = cut_brain()
     result = volume.octnorm.normalize()
-    expected = result.octnorm.qc(volume)
+    return volume, result, result.octnorm.qc(volume)
+
+
+@pytest.mark.filterwarnings("ignore::xoctnorm.OctnormWarning")
+def test_holdings_have_the_same_figures(holding):
+    volume, result, expected = of_cut_brain()
     found = holding(result).octnorm.qc(holding(volume))
     for name in expected.variables:
         np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
@@ -308,20 +314,21 @@ def test_the_input_stays_as_it_was():
 def test_further_dims_and_a_section_dimension():
     volume = phantom()["volume"]
     both = xr.concat([volume, volume * 2], dim="channel")
-    result = both.octnorm.normalize()
-    qc = result.octnorm.qc(both)
-    one = volume.octnorm.normalize().octnorm.qc(volume)
+    one = volume.octnorm.qc()
+    qc = (both * 2).octnorm.qc(both)
     assert qc.boundary_step.dims == ("stage", "channel", "section_label")
     assert qc.agarose_coverage.dims == ("channel", "section_label")
-    np.testing.assert_allclose(qc.boundary_step.isel(channel=0), one.boundary_step, atol=1e-6)
-    np.testing.assert_allclose(qc.boundary_step.isel(channel=1), one.boundary_step, atol=1e-6)
+    for channel, stage in ((0, "before"), (1, "before"), (0, "after"), (1, "after")):
+        here = qc.sel(stage=stage).isel(channel=channel)
+        np.testing.assert_allclose(here.boundary_step, one.boundary_step, atol=1e-6)
+    np.testing.assert_allclose(qc.background_level[1, 1], 4 * one.background_level, rtol=1e-5)
     planes = xr.DataArray(
         volume.to_numpy().reshape(6, 6, *volume.shape[1:]),
         dims=("section", "z", "y", "x"),
         coords={"section": list("abcdef")},
     )
-    stacked = planes.octnorm.normalize(intensity="linear").octnorm.qc(planes, intensity="linear")
-    assert stacked.background_level.dims == ("stage", "section", "z")
+    stacked = planes.octnorm.qc()
+    assert stacked.background_level.dims == ("section", "z")
     assert stacked.section_label.values.tolist() == list("abcdef")
     np.testing.assert_allclose(stacked.boundary_step, one.boundary_step, atol=1e-6)
 
