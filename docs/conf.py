@@ -7,9 +7,9 @@ from pathlib import Path
 # The matrices of the pages are small: threads of BLAS only wait for each other.
 os.environ |= {"OPENBLAS_NUM_THREADS": "1", "XOCTNORM_PROGRESS": "0"}
 
-import sphinx_autosummary_accessors  # noqa: E402
+import sphinx_autosummary_accessors
 
-import xoctnorm  # noqa: E402  (registers the accessor, for autosummary)
+import xoctnorm  # registers the accessor, for autosummary
 
 sys.path.insert(0, str(Path(__file__).parent))  # building.py, pictures.py
 
@@ -19,7 +19,6 @@ project_copyright = author
 version = release = xoctnorm.__version__
 
 extensions = [
-    "building",
     "myst_nb",
     "numpydoc",
     "sphinx.ext.autodoc",
@@ -28,15 +27,16 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
+    "building",
 ]
 exclude_patterns = ["_build", "gallery/*.ipynb", "gallery/*.py", "gallery/*.json", "gallery/*.zip"]
 
-# Every reference has to lead somewhere, but for those to other projects, whose pages are not fetched, to aliases of types,
-# and for what else stands in single backticks: names of parameters and dims, shapes, formulas.
+# Every reference has to lead somewhere, but for those to other projects, whose pages are not fetched, for types, and
+# for what else stands in single backticks: names of parameters and dims, shapes, formulas.
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(collections|dask|datetime|distributed|matplotlib|numpy|np|os|pathlib|pandas|pd|typing|xarray|xr)\b.*"),
-    ("py:class", r"(Any|ArrayLike|DTypeLike|Hashable|Literal|Mask|Mapping|NDArray|Path|Sequence|optional|.*[ ,].*)"),
+    ("py:class", r"(Any|ArrayLike|DTypeLike|Hashable|Literal|Mask|Mapping|NDArray|NoiseFloor|Path|Sequence)"),
     ("py:obj", r"[a-z_]+|.*\(.*\)|linumpy\..*"),
 ]
 
@@ -56,15 +56,18 @@ sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "gallery",
     "filename_pattern": r"\.py$",
+    "within_subsection_order": "building.ExampleOrder",
+    "thumbnail_size": (520, 400),
     "reset_argv": "building.example_arguments",
     "abort_on_example_error": True,
     "download_all_examples": False,
     "show_signature": False,
-    "min_reported_time": 1,
+    "write_computation_times": False,
 }
 
 default_role = "py:obj"
 autodoc_typehints_format = "short"
+autodoc_type_aliases = {name: name for name in ("ArrayLike", "DTypeLike", "Mask", "NDArray", "NoiseFloor")}
 autosummary_generate = True
 numpydoc_show_class_members = False
 python_maximum_signature_line_length = 88
@@ -73,6 +76,7 @@ copybutton_exclude = ".linenos, .gp, .go"
 
 html_theme = "pydata_sphinx_theme"
 html_title = "xoctnorm"
+html_sidebars = {page: [] for page in ("index", "quickstart", "tutorial")}  # which have no pages below them
 html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_copy_source = False

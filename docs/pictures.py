@@ -1,4 +1,4 @@
-"""Pictures of the pages that explain, drawn when the site is built: each shows a method beside the truth of a phantom."""
+"""Pictures of the pages that explain, drawn when the site is built: a method beside the truth of a phantom."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,7 +32,7 @@ def quietly() -> Iterator[None]:
 def masks() -> None:
     """Draw what Otsu's threshold and the border take for agarose in one section, and the levels that they go by."""
     phantoms = {"dark agarose": make_phantom(), "bright agarose": make_phantom(agarose=0.5, **OPTICS)}
-    fig, axes = plt.subplots(2, 3, figsize=(8, 4.6), layout="constrained", width_ratios=[1, 1, 1.3])
+    _, axes = plt.subplots(2, 3, figsize=(8, 4.6), layout="constrained", width_ratios=[1, 1, 1.3])
     for (name, phantom), (left, middle, right) in zip(phantoms.items(), axes, strict=True):
         volume, section = phantom["volume"], 5
         mean = volume.isel(z=volume["section"] == section).mean("z")
@@ -56,7 +56,7 @@ def masks() -> None:
 
 def gains() -> None:
     """Draw the gains of sections that the model finds, with errors, and how far each variant is from the truth."""
-    fig, (left, right) = plt.subplots(1, 2, figsize=(8, 2.8), layout="constrained")
+    _, (left, right) = plt.subplots(1, 2, figsize=(8, 2.8), layout="constrained")
     phantom = make_phantom(**OPTICS)
     correction = phantom["volume"].octnorm.fit(flatten_depth=True)
     true = per_section(phantom["section_gain"])
@@ -84,7 +84,7 @@ def gains() -> None:
 
 def profile() -> None:
     """Draw the depth profile beside the truth, and the brightness of grey matter before and after."""
-    fig, (left, right) = plt.subplots(1, 2, figsize=(8, 2.8), layout="constrained", width_ratios=[1, 1.6])
+    _, (left, right) = plt.subplots(1, 2, figsize=(8, 2.8), layout="constrained", width_ratios=[1, 1.6])
     phantom = make_phantom(**OPTICS)
     correction = phantom["volume"].octnorm.fit(flatten_depth=True)
     found = correction["depth_profile"].sel(tissue="dark")
@@ -108,7 +108,7 @@ def profile() -> None:
 
 def background() -> None:
     """Draw floor and cap of every plane, and what subtracting agarose does to the ratio of tissues."""
-    fig, (left, right) = plt.subplots(1, 2, figsize=(8, 2.6), layout="constrained")
+    _, (left, right) = plt.subplots(1, 2, figsize=(8, 2.6), layout="constrained")
     phantom = make_phantom(agarose=0.12)
     with quietly():
         result = phantom["volume"].octnorm.normalize(drift=None, agarose_mask=phantom["agarose_mask"])
@@ -127,7 +127,7 @@ def background() -> None:
 
 def scale() -> None:
     """Draw the percentile of sections, its smoothed curve, and the factors beside what they ought to be."""
-    fig, (left, right) = plt.subplots(1, 2, figsize=(8, 2.6), layout="constrained")
+    _, (left, right) = plt.subplots(1, 2, figsize=(8, 2.6), layout="constrained")
     phantom = make_phantom()
     true = per_section(phantom["section_gain"])
     label = np.arange(true.size)
@@ -147,7 +147,7 @@ def scale() -> None:
 
 def histogram() -> None:
     """Draw tables of histogram matching, and the brightness of grey matter that they leave."""
-    fig, (left, right) = plt.subplots(1, 2, figsize=(8, 2.6), layout="constrained")
+    _, (left, right) = plt.subplots(1, 2, figsize=(8, 2.6), layout="constrained")
     phantom = make_phantom()
     with quietly():
         correction = phantom["volume"].octnorm.fit(drift="histogram", agarose_mask=phantom["agarose_mask"])
@@ -169,7 +169,7 @@ def histogram() -> None:
 
 def quantile() -> None:
     """Draw the maps of two sections, and the gain that they leave."""
-    fig, (left, right) = plt.subplots(1, 2, figsize=(8, 2.6), layout="constrained")
+    _, (left, right) = plt.subplots(1, 2, figsize=(8, 2.6), layout="constrained")
     phantom = make_phantom()
     correction = phantom["volume"].octnorm.fit(drift="quantile")
     true = per_section(phantom["section_gain"])
@@ -190,7 +190,7 @@ def quantile() -> None:
 
 def zprofile() -> None:
     """Draw the gains by smoothing along z beside the jitter that they are meant to take out."""
-    fig, panel = plt.subplots(figsize=(8, 2.4), layout="constrained")
+    _, panel = plt.subplots(figsize=(8, 2.4), layout="constrained")
     phantom = make_phantom()
     with quietly():
         correction = phantom["volume"].octnorm.fit(drift=None, zprofile_sigma=2.0)
