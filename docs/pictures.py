@@ -51,6 +51,7 @@ def masks() -> None:
             right.hist(np.log(mean.values[part.values]), bins, color=color, alpha=0.8, label=label)
         right.axvline(np.log(float(otsu["otsu_threshold"])), color="k", ls="--", label="Otsu's threshold")
         right.set(xlabel="log of the mean projection of the section", yticks=[])
+        right.locator_params(axis="x", nbins=5)
     axes[0, 2].legend()
 
 
@@ -59,7 +60,7 @@ def gains() -> None:
     _, (left, right) = plt.subplots(1, 2, figsize=(8, 2.8), layout="constrained")
     phantom = make_phantom(**OPTICS)
     correction = phantom["volume"].octnorm.fit(flatten_depth=True)
-    true = per_section(phantom["section_gain"])
+    true = per_section(phantom["section_gain"] * phantom["plane_jitter"])
     label = np.arange(true.size)
     left.plot(label, true / geometric_mean(true), **TRUTH, label="truth")
     error = 2 * correction["section_gain_se"] * correction["section_gain"]
@@ -74,11 +75,12 @@ def gains() -> None:
         ("joint", "joint, where agarose steps by 20 %", PURPLE, "v", stepping),
     ):
         with quietly():
-            found = data["volume"].octnorm.fit(drift=drift)["section_gain"].values
-        ratio = found / true * geometric_mean(true)
+            factor = data["volume"].octnorm.fit(drift=drift)["scale_factor"]
+        ratio = 1 / per_section(factor * data["section_gain"] * data["plane_jitter"])
+        ratio = ratio / geometric_mean(ratio)
         right.plot(label, 100 * (ratio - 1), marker, ls="-", lw=0.8, ms=4, color=color, label=name)
     right.axhline(0, **TRUTH)
-    right.set(xlabel="section", ylabel="error of the gain (%)", ylim=(-2, 4))
+    right.set(xlabel="section", ylabel="error of the gain (%)", ylim=(-1.5, 2.8))
     right.legend(fontsize=8)
 
 
