@@ -1,4 +1,8 @@
-"""Normalize a volume, write it, and draw it before and after.
+"""
+Before and after
+================
+
+Normalize a volume, write it, and draw it before and after::
 
     python examples/quickstart.py                                      # the phantom
     python examples/quickstart.py brain.nc                             # with a coordinate section(z)

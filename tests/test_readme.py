@@ -5,16 +5,18 @@ from __future__ import annotations
 import re
 import runpy
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
 
+from xoctnorm.accessor import OctnormAccessor
 from xoctnorm.phantom import make_phantom
 
 TOP = Path(__file__).parent.parent
-PAGES = [TOP / "README.md", *sorted((TOP / "docs").rglob("*.md"))]
+PAGES = [TOP / "README.md", *sorted(p for p in (TOP / "docs").rglob("*.md") if "_build" not in p.parts)]
 
 
 def code_blocks(page: Path) -> str:
@@ -43,6 +45,24 @@ def test_readme_and_methods_have_code():
 def test_links_lead_to_files(page):
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
         assert target.startswith("https://") or (page.parent / target).is_file(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_cells_are_run_when_the_site_is_built(page):
+    text = page.read_text(encoding="utf-8")
+    assert ("```{code-cell}" in text) == text.startswith("---\nfile_format: mystnb\n")
+
+
+def test_the_reference_has_every_member_of_the_accessor():
+    documented = re.findall(r"DataArray\.octnorm\.(\w+)", (TOP / "docs/api/accessor.rst").read_text(encoding="utf-8"))
+    assert sorted(documented) == [name for name in dir(OctnormAccessor) if not name.startswith("_")]
+
+
+def test_the_citation_is_of_this_version():
+    project = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    citation = (TOP / "CITATION.cff").read_text(encoding="utf-8").splitlines()
+    assert f"version: {project['version']}" in citation
+    assert f"license: {project['license']}" in citation
 
 
 def test_the_picture_is_small():

@@ -22,8 +22,8 @@ class OctnormAccessor(SectionsAndMasks, WholeJob, SingleSteps, Planning, Writing
     left out of every statistic and stays NaN. Negative voxels are values like others. The input is never
     changed. A chunked volume is read a block of planes at a time to fit, and corrected lazily.
 
-    Everything that is wrong with a call is reported in one `InputError`. What a user should know of a
-    result, for instance planes without enough agarose, comes as `OctnormWarning` and is recorded.
+    Everything that is wrong with a call is reported in one `xoctnorm.InputError`. What a user should know of a
+    result, for instance planes without enough agarose, comes as `xoctnorm.OctnormWarning` and is recorded.
 
     Examples
     --------
