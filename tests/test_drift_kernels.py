@@ -26,7 +26,8 @@ from xoctnorm.kernels.classes import (
 )
 from xoctnorm.kernels.coarse import coarse_factor, coarse_mask, coarse_plane
 from xoctnorm.kernels.drift import _explained, estimate
-from xoctnorm.kernels.drift_model import DriftModel, Planes, Spreads
+from xoctnorm.kernels.drift_model import DriftModel, Spreads
+from xoctnorm.kernels.drift_unknowns import Planes
 from xoctnorm.kernels.intensity import SCALES, linearize, scale_of_slope, spread_slope
 from xoctnorm.kernels.noise_floor import highest_floor, most_likely_floor
 from xoctnorm.phantom import AGAROSE as MEDIUM

@@ -14,7 +14,7 @@ from xoctnorm.errors import raise_problems
 from xoctnorm.kernels.class_sums import ClassSummer, ClassSums, TileSums
 from xoctnorm.kernels.classes import SectionViews, TissueClasses, classify, view_cap
 from xoctnorm.kernels.coarse import coarse_factor, coarse_mask, coarse_plane
-from xoctnorm.kernels.drift_model import Planes as Layout
+from xoctnorm.kernels.drift_unknowns import Planes as Layout
 from xoctnorm.kernels.order_statistics import Ends, ends_without_zeros
 from xoctnorm.kernels.seams import LineSums, line_sums
 from xoctnorm.transfers import Plane

@@ -12,6 +12,54 @@ Index = NDArray[np.int32]
 
 
 @compiled
+def covariances(
+    known: NDArray[np.bool_],
+    error: Series,
+    inflation: Series,
+    doubt: Series,
+    kind: NDArray[np.int64],
+    shared: Series,
+    anatomy: float,
+    least: float,
+    own: Series,
+) -> None:
+    """Covariances of the observations of planes `(plane, slot, slot)`, the identity where they are not known.
+
+    Parameters
+    ----------
+    known, inflation, doubt
+        Of every observation, `(plane, slot)`: whether there is one, what a floor makes of relative errors, and the
+        factor on its standard error.
+    error, shared
+        Variance of every observation by its pixels, without inflation, and its covariance by pixels in common with
+        the first slot of its class.
+    kind
+        Class of every slot; 0, agarose, has no anatomy.
+    anatomy, least
+        Variances that all slots of a class share, and that every observation has at least.
+    """
+    n_planes, n = known.shape
+    first = np.full(kind.max() + 1, -1)
+    for i in range(n):
+        if first[kind[i]] < 0:
+            first[kind[i]] = i
+    for z in range(n_planes):
+        for i in range(n):
+            for j in range(i):
+                value = 0.0
+                if known[z, i] and known[z, j] and kind[i] == kind[j] and kind[i] > 0:
+                    value = anatomy
+                    if j == first[kind[i]]:
+                        value += shared[z, i] * inflation[z, j] * inflation[z, i]
+                own[z, i, j] = own[z, j, i] = value
+            own[z, i, i] = 1.0
+            if known[z, i]:
+                variance = error[z, i] * inflation[z, i] ** 2 + least + (anatomy if kind[i] > 0 else 0.0)
+                # Doubt is an error of its own: scaled together, sets with common pixels would get absurd weights.
+                own[z, i, i] = variance * doubt[z, i] ** 2
+
+
+@compiled
 def invert_blocks(own: Series, known: NDArray[np.bool_], common: Series, weight: Series) -> float:
     """Inverse covariances of planes into `weight`, and the log determinant of all together.
 

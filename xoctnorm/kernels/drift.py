@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from xoctnorm.kernels.class_sums import ClassSums
 from xoctnorm.kernels.classes import AGAROSE
-from xoctnorm.kernels.drift_model import DriftModel, Planes, Solution, Spreads
+from xoctnorm.kernels.drift_model import DriftModel, Solution, Spreads
+from xoctnorm.kernels.drift_unknowns import Planes
 from xoctnorm.kernels.noise_floor import highest_floor, jackknife_error, most_likely_floor
 
 Series = NDArray[np.float64]

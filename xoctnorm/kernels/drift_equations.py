@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import scipy
@@ -40,11 +40,16 @@ class Priors:
 
     def weights(self, deviation: dict[str, float], left_out: NDArray[np.bool_]) -> Series:
         """What brings equations to units of the standard deviation of their group; 0 leaves some out."""
-        weight = np.zeros(len(self.group))
-        for name, sd in deviation.items():
-            weight[self.group == name] = 1 / sd
+        names, number = self._names
+        weight: Series = np.array([1 / deviation[name] for name in names])[number]
         weight[left_out] = 0
         return weight
+
+    @cached_property
+    def _names(self) -> tuple[list[str], Index]:
+        """Names of the groups, and the number of its group for every equation."""
+        names, number = np.unique(self.group, return_inverse=True)
+        return names.tolist(), number
 
     def weighed(self, weight: Series) -> scipy.sparse.csr_array:
         """Equations times a weight each."""

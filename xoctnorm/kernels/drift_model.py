@@ -19,26 +19,21 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
-import scipy
 from numpy.typing import NDArray
 
-from xoctnorm.kernels.class_sums import SLOTS, ClassSums
+from xoctnorm.kernels.class_sums import ClassSums
 from xoctnorm.kernels.classes import AGAROSE, TISSUES
-from xoctnorm.kernels.drift_equations import Factor, Priors, differences, normal_equations, rows_of
+from xoctnorm.kernels.drift_equations import Factor, normal_equations
+from xoctnorm.kernels.drift_unknowns import KIND, N_CLASSES, OFFSET, SET, Planes, Unknowns
 
 Series = NDArray[np.float64]
 Index = NDArray[np.int64]
 
-_N_CLASSES = 3
 _LEAST_ERROR = 2e-4  # of a log mean
 _FIRM = 1e-5  # how firmly the mean of gains, and of profiles, is held at 0
 _LOOSE = 1e3
 _GAIN_WALK = 1.0  # gains of neighbouring sections differ by no more than a few such: it only bridges what nothing tells
 _ODD_JITTER = 3.0
-_KIND = np.array([slot.kind for slot in SLOTS])
-_SET = np.array([slot.relative for slot in SLOTS])
-_AROUND = np.array([slot.around for slot in SLOTS])
-_OFFSET = _KIND + len(TISSUES) * _AROUND  # number of the set among those of its section
 
 
 @dataclass(frozen=True)
@@ -71,41 +66,6 @@ class Spreads:
     bend: float = 0.002
     profile: float = 0.004
     attenuation: float = 0.001
-
-
-@dataclass(frozen=True)
-class Planes:
-    """Where every plane is: section, depth below the cut and position through the tissue, both in planes."""
-
-    section: Index
-    depth: Index
-    position: Series
-
-    @cached_property
-    def n_sections(self) -> int:
-        """Number of sections."""
-        return int(self.section.max()) + 1
-
-    @cached_property
-    def n_depths(self) -> int:
-        """Number of depths."""
-        return int(self.depth.max()) + 1
-
-    @cached_property
-    def through(self) -> Series:
-        """Place of every plane in its section, −1 at its beginning and 1 at its end; 0 where it has fewer than 4."""
-        first = np.searchsorted(self.section, self.section)
-        number, size = np.arange(len(self.section)) - first, np.bincount(self.section)[self.section]
-        return np.where(size < 4, 0.0, 2 * number / np.maximum(size - 1, 1) - 1)
-
-    @cached_property
-    def cut(self) -> Series:
-        """Position of the cut after every section."""
-        rows = np.arange(self.n_sections)
-        first = np.array([self.position[self.section == s].min() for s in rows])
-        last = np.array([self.position[self.section == s].max() for s in rows])
-        cuts: Series = (last + np.append(first[1:], last[-1] + 1)) / 2
-        return cuts
 
 
 @dataclass(frozen=True)
@@ -169,12 +129,6 @@ class DriftModel:
         """Where there are observations, `(plane, slot)`."""
         return np.isfinite(self.sums.mean)
 
-    @cached_property
-    def set_section(self) -> Index:
-        """Section of the set behind every observation."""
-        rows: Index = self.planes.section[:, None] + _SET[: self.n_slots]
-        return rows
-
     @property
     def n_slots(self) -> int:
         """Number of slots."""
@@ -183,96 +137,27 @@ class DriftModel:
     @property
     def kind(self) -> Index:
         """Class of every slot."""
-        return _KIND[: self.n_slots]
+        return KIND[: self.n_slots]
+
+    @property
+    def _unknowns(self) -> Unknowns:
+        return self.planes.unknowns(self.n_slots)
 
     @cached_property
     def set_number(self) -> Index:
         """Number of the set behind every observation; -1 where there is none, or agarose."""
-        number = self.set_section * (_OFFSET.max() + 1) + _OFFSET[: self.n_slots]
+        number = self._unknowns.set_section * (OFFSET.max() + 1) + OFFSET[: self.n_slots]
         return np.where(self.known & (self.kind != AGAROSE), number, -1)
-
-    @property
-    def _n_offsets(self) -> int:
-        return int(_OFFSET[: self.n_slots].max()) + 1
-
-    @cached_property
-    def _start(self) -> dict[str, int]:
-        n, sizes = self.planes.n_sections, self.planes.n_depths
-        counts = {
-            "gain": n,
-            "profile": _N_CLASSES * sizes,
-            "slope": 2 * n,
-            "bump": 2 * n,
-            "bend": 2 * n,
-            "offset": self._n_offsets * n,
-            "medium": 1,
-        }
-        starts = np.cumsum([0, *counts.values()])
-        return dict(zip([*counts, "end"], starts.tolist(), strict=True))
-
-    @cached_property
-    def _design(self) -> scipy.sparse.csr_array:
-        """Unknowns in every observation, a row each, slots of a plane after one another."""
-        p, at = self.planes, self._start
-        n_z, n_slots = self.known.shape
-        section = np.broadcast_to(p.section[:, None], self.known.shape)
-        depth = np.broadcast_to(p.depth[:, None], self.known.shape)
-        kind = np.broadcast_to(self.kind, self.known.shape)
-        away = p.position[:, None] - p.cut[np.maximum(self.set_section, 0)]
-        through = np.broadcast_to(p.through[:, None], self.known.shape)
-        tissue, own = kind != AGAROSE, ((_SET == 0) & ~_AROUND)[:n_slots]
-        tissue_row = np.where(tissue, kind - 1, 0) * p.n_sections + section
-        columns = np.stack(
-            [
-                at["gain"] + section,
-                at["profile"] + kind * p.n_depths + depth,
-                at["offset"] + _OFFSET[:n_slots] * p.n_sections + np.maximum(self.set_section, 0),
-                at["slope"] + tissue_row,
-                at["bump"] + tissue_row,
-                at["bend"] + section,
-                at["bend"] + p.n_sections + section,
-            ],
-            axis=-1,
-        )
-        one = np.ones(kind.shape)
-        bump, bends = np.where(tissue & own, 1 - through**2, 0.0), _bends(through)
-        values = np.stack([one, one, one, np.where(tissue, away, 0.0), bump, *bends], axis=-1)
-        values[~self.known] = 0
-        rows = np.repeat(np.arange(n_z * n_slots), values.shape[-1])
-        return scipy.sparse.csr_array((values.ravel(), (rows, columns.ravel())), shape=(n_z * n_slots, at["end"]))
-
-    @cached_property
-    def _prior_rows(self) -> Priors:
-        """Equations that hold beside what is observed, those that tie agarose last."""
-        at, n, n_depths = self._start, self.planes.n_sections, self.planes.n_depths
-        width, depths = at["end"], np.arange(1, max(n_depths - 2, 1))[:, None] + np.arange(3)
-        blocks = [("firm", rows_of(width, np.arange(n)[None], np.full((1, n), 1 / n)))]
-        blocks.append(("walk", differences(width, at["gain"], n, (1.0, -1.0))))
-        for kind in TISSUES:
-            pairs = at["profile"] + np.concatenate([kind * n_depths + depths, AGAROSE * n_depths + depths], axis=1)
-            second = np.array([1.0, -2.0, 1.0, -1.0, 2.0, -1.0])
-            blocks.append(("attenuation", rows_of(width, pairs, np.tile(second, (len(pairs), 1)))))
-        for kind in range(_N_CLASSES):
-            start = at["profile"] + kind * n_depths
-            mean = rows_of(width, start + np.arange(n_depths)[None], np.full((1, n_depths), 1 / n_depths))
-            blocks.append(("firm", mean))
-            blocks.append(("profile", differences(width, start + 1, n_depths - 1, (-1.0, 3.0, -3.0, 1.0))))
-            blocks.append(("wide", differences(width, start, n_depths, (1.0,))))
-        blocks += [(name, differences(width, at[name], 2 * n, (1.0,))) for name in ("slope", "bump", "bend")]
-        blocks.append(("loose", differences(width, at["offset"], self._n_offsets * n, (1.0,))))
-        blocks.append(("loose", differences(width, at["medium"], 1, (1.0,))))
-        pairs = np.stack([at["offset"] + AGAROSE * n + np.arange(n), np.full(n, at["medium"])], axis=1)
-        blocks.append(("agarose", rows_of(width, pairs, np.tile([1.0, -1.0], (n, 1)))))
-        return Priors.of(blocks)
 
     def _prior_weights(self, spreads: Spreads, tied: NDArray[np.bool_]) -> Series:
         """What brings the equations that hold beside what is observed to units of their standard deviations."""
         deviation = {"firm": _FIRM, "walk": _GAIN_WALK, "wide": 100.0, "loose": _LOOSE}
         names = ("attenuation", "profile", "slope", "bump", "bend", "agarose")
         deviation |= {name: getattr(spreads, name) for name in names}
-        left_out = np.zeros(len(self._prior_rows.group), bool)
+        priors = self._unknowns.priors
+        left_out = np.zeros(len(priors.group), bool)
         left_out[-len(tied) :] = ~tied
-        return self._prior_rows.weights(deviation, left_out)
+        return priors.weights(deviation, left_out)
 
     @cached_property
     def _shared(self) -> Series:
@@ -289,24 +174,23 @@ class DriftModel:
             shared[:, others] = common * np.minimum(most, 1) / (count[:, [own]] * count[:, others])
         return shared
 
+    @cached_property
+    def _of_pixels(self) -> tuple[Series, Series]:
+        """What pixels make of the covariance, in the same units: `_shared`, and the variance of every observation."""
+        pixel = self.sums.variance[self.kind]
+        return self._shared * pixel, pixel / np.maximum(self.sums.count, 1)
+
     def _covariance(self, spreads: Spreads, inflation: Series) -> Series:
         """Covariance of the observations of every plane, without jitter, `(plane, slot, slot)`."""
-        sums, known = self.sums, self.known
-        pixel, slots = sums.variance[self.kind], np.arange(self.n_slots)
-        c = np.zeros((*known.shape, self.n_slots))
-        c[:, slots, slots] = pixel * inflation**2 / np.maximum(sums.count, 1) + _LEAST_ERROR**2
-        for own in TISSUES:
-            same = np.flatnonzero(self.kind == own)
-            c[:, same[:, None], same] += spreads.anatomy**2
-            others = same[1:]
-            both = self._shared[:, others] * pixel[own] * inflation[:, [own]] * inflation[:, others]
-            c[:, own, others] += both
-            c[:, others, own] += both
-        c[~(known[:, :, None] & known[:, None])] = 0
-        # Doubt is an error of its own: scaled together, sets with common pixels would get absurd weights.
-        c[:, slots, slots] *= np.broadcast_to(self.doubt, known.shape) ** 2
-        c[:, slots, slots] = np.where(known, c[:, slots, slots], 1)
-        return c
+        from xoctnorm.kernels import compiled_drift
+
+        shared, error = self._of_pixels
+        doubt = np.ascontiguousarray(np.broadcast_to(self.doubt, self.known.shape), float)
+        own = np.empty((*self.known.shape, self.n_slots))
+        compiled_drift.covariances(
+            self.known, error, inflation, doubt, self.kind, shared, spreads.anatomy**2, _LEAST_ERROR**2, own
+        )
+        return own
 
     def objective(self, floor: float | Series, spreads: Spreads, tied: NDArray[np.bool_]) -> float:
         """−2 log restricted likelihood at a noise floor, up to a constant."""
@@ -314,7 +198,7 @@ class DriftModel:
 
     def solve(self, floor: float | Series, spreads: Spreads, tied: NDArray[np.bool_]) -> Solution:
         """Estimate everything at a noise floor, with the agarose of some sections tied to one level."""
-        known, at = self.known, self._start
+        known, at = self.known, self._unknowns.start
         n, n_depths = self.planes.n_sections, self.planes.n_depths
         found = self._reduced(floor, spreads, tied)
         u, left = found.unknowns, np.where(known, found.left, 0)
@@ -323,7 +207,7 @@ class DriftModel:
         levels = at["offset"] + AGAROSE * n + np.flatnonzero(has)
         medium = np.full(n, np.nan)
         medium[has] = u[levels]
-        profile = np.arange(at["profile"], at["profile"] + _N_CLASSES * n_depths).reshape(_N_CLASSES, n_depths)
+        profile = np.arange(at["profile"], at["profile"] + N_CLASSES * n_depths).reshape(N_CLASSES, n_depths)
         asked = np.concatenate([np.arange(n), profile.ravel(), levels])
         unit = np.zeros((len(u), asked.size))
         unit[asked, np.arange(asked.size)] = 1
@@ -336,9 +220,7 @@ class DriftModel:
             profile_cov=np.stack([cov[np.ix_(rows, rows)] for rows in at_profile.reshape(profile.shape)]),
             jitter=jitter,
             jitter_var=jitter_var,
-            bend=np.sum(
-                u[at["bend"] + n * np.arange(2)[:, None] + self.planes.section] * _bends(self.planes.through), axis=0
-            ),
+            bend=np.sum(u[at["bend"] + n * np.arange(2)[:, None] + self.planes.section] * self.planes.bends, axis=0),
             medium=medium,
             medium_cov=cov[np.ix_(at_level, at_level)],
             residual=residual,
@@ -361,7 +243,8 @@ class DriftModel:
         own = self._covariance(spreads, inflation)
         weight, jitter = np.empty_like(own), self._jitter_variance(spreads)
         log_det = compiled_drift.invert_blocks(own, known, jitter, weight) - 2 * float(np.log(inflation[known]).sum())
-        design, priors, prior_weight = self._design, self._prior_rows, self._prior_weights(spreads, tied)
+        design, priors = self._unknowns.design, self._unknowns.priors
+        prior_weight = self._prior_weights(spreads, tied)
         normal, right = normal_equations(design, weight, y, priors, prior_weight)
         factor = Factor.of(normal)
         u = factor.solve(right)
@@ -380,7 +263,7 @@ class DriftModel:
         """The same without what tissue tells across the cuts between sections whose agarose counts."""
         mean = self.sums.mean.copy()
         row = self.planes.section
-        mean[np.ix_(tied[row] & tied[np.maximum(row - 1, 0)], _SET[: self.n_slots] < 0)] = np.nan
+        mean[np.ix_(tied[row] & tied[np.maximum(row - 1, 0)], SET[: self.n_slots] < 0)] = np.nan
         return replace(self, sums=replace(self.sums, mean=mean))
 
     def doubted(self, doubt: Series) -> DriftModel:
@@ -398,11 +281,6 @@ class _Reduced:
     factor: Factor
     misfit: float
     objective: float
-
-
-def _bends(through: Series) -> tuple[Series, Series]:
-    """Linear and quadratic in depth."""
-    return through, np.where(through == 0, 0.0, 1.5 * through**2 - 0.5)
 
 
 def _split_jitter(left: Series, own: Series, known: NDArray[np.bool_], prior: Series) -> tuple[Series, Series, Series]:
