@@ -89,7 +89,7 @@ def surveyed_by_workers(
         first += high - low
     found = results(client, [*(delayed(of_run) for of_run in of_runs), *states])
     samples: list[NDArray[np.generic]] = []
-    images = None if section_index is None else SectionImages()
+    images = None if section_index is None else SectionImages(int(section_index.max()) + 1)
     for parts, of_run in (next(found) for _ in of_runs):
         progress.advance(len(parts[0]))
         samples += [np.concatenate(of_plane) for of_plane in zip(*parts, strict=True)]
@@ -108,7 +108,7 @@ def _added(
 
 
 def _images(of_strips: list[list[NDArray[np.float32]]], outside: NDArray[np.bool_] | None) -> SectionImages:
-    images = SectionImages()
+    images = SectionImages(len(of_strips[0]))
     images.extend(whole_images(of_strips, outside))
     return images
 

@@ -100,7 +100,7 @@ def survey(
     """
     of_strips: list[StripSurvey] = []
     samples: list[NDArray[np.generic]] = []
-    images = None if section_index is None else SectionImages()
+    images = None if section_index is None else SectionImages(int(section_index.max()) + 1)
     for block in blocks:
         if not of_strips:
             shape, step = block.shape[1:], sampled_step(n_planes * block[0].size)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 import numpy as np
@@ -87,24 +88,31 @@ class Planes:
         computes, its workers call the function. One pass is one read of the volume.
         """
         look = Look(function, self.transfers, self._axes(), any_dtype)
-        if self.data.chunks is not None:
-            from xoctnorm.cluster import client_of, looked_at_by_workers
+        if self.data.chunks is None:
+            return in_threads(look.at, chain.from_iterable(self._jobs_with_planes(beside, only)))
+        from xoctnorm.cluster import client_of, looked_at_by_workers
 
-            cluster = client_of(self.data.data)
-            if cluster is not None:
-                jobs = (self._jobs(place, beside, only) for place in places(self.data))
-                return looked_at_by_workers(cluster, look, self.data, jobs)
-        return in_threads(look.at, self._jobs_with_planes(beside, only))
+        cluster = client_of(self.data.data)
+        if cluster is not None:
+            jobs = (self._jobs(place, beside, only) for place in places(self.data))
+            return looked_at_by_workers(cluster, look, self.data, jobs)
+        # One run of planes after the other: planes that wait for a thread would keep theirs while the next is read.
+        return chain.from_iterable(in_threads(look.at, jobs) for jobs in self._jobs_with_planes(beside, only))
 
     def _jobs_with_planes(
         self, beside: Sequence[OfPlanes] = (), only: NDArray[np.bool_] | None = None
-    ) -> Iterator[tuple[Job, NDArray[np.generic]]]:
+    ) -> Iterator[Iterator[tuple[Job, NDArray[np.generic]]]]:
+        """What there is to do with the planes of one run after the other."""
         wanted = None if only is None else only.reshape(self.data.shape[:-2])
         for place in places(self.data, wanted):
-            block = loaded(self.data[place])
-            progress.advance(len(block))
-            yield from ((job, block[job.at]) for job in self._jobs(place, beside, only))
-            del block  # before the next is read
+            yield self._jobs_of_run(place, beside, only)
+
+    def _jobs_of_run(
+        self, place: Place, beside: Sequence[OfPlanes], only: NDArray[np.bool_] | None
+    ) -> Iterator[tuple[Job, NDArray[np.generic]]]:
+        block = loaded(self.data[place])
+        progress.advance(len(block))
+        yield from ((job, block[job.at]) for job in self._jobs(place, beside, only))
 
     def _jobs(
         self, place: Place, beside: Sequence[OfPlanes] = (), only: NDArray[np.bool_] | None = None
@@ -141,7 +149,7 @@ class Planes:
             through(self.transfers, plane, job.parameters, axes, planes[job.number])
             return plane
 
-        for plane in in_threads(of_plane, self._jobs_with_planes()):
+        for plane in in_threads(of_plane, chain.from_iterable(self._jobs_with_planes())):
             if see is not None:
                 see(plane)
         return xr.Variable(self.data.dims, out)

@@ -267,6 +267,8 @@ class AutoMask(FoundMask):
         """Judge separability, coverage and contact with the border; no read, one for a mask per plane."""
         parameters = self.parameters()
         by_otsu = self._judged(volume, OtsuMask(**parameters | {"per_plane": False, "min_area": self.min_area}))
+        images = volume.survey.section_images
+        kept = None if images is None else images.copy()  # Otsu's method may yet need them
         try:
             fitted, notes = BorderMask(**parameters).fit(volume)
         except ValueError as error:
@@ -286,7 +288,7 @@ class AutoMask(FoundMask):
                 f"method='border' is not clear enough: {numbers}; at least {_CLEAR:g} standard deviations, "
                 f"{_LEAST_COVERAGE:.1%} of the field and {_LEAST_CONTACT:.0%} of its border are asked for"
             )
-        fitted, notes = OtsuMask(**parameters).fit(volume)
+        fitted, notes = OtsuMask(**parameters).fit(replace(volume, survey=replace(volume.survey, section_images=kept)))
         decision = f"agarose mask by method='otsu', which should be looked at: {reason}"
         fitted.attrs["decisions"] = [decision]
         return fitted, [*notes, decision]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from xoctnorm.kernels.classes import AGAROSE, BRIGHT, DARK, TISSUES, TissueClasses
 
 Series = NDArray[np.float64]
-Pixels = NDArray[np.int64]
+Pixels = NDArray[np.int32]
 
 
 class Slot(NamedTuple):
@@ -38,6 +38,13 @@ class SetKey(NamedTuple):
     row: int
     kind: int
     around: bool
+
+
+class PixelSet(NamedTuple):
+    """Pixels of a set, and whether all of them still have its class where the next section begins."""
+
+    pixels: Pixels
+    stays: bool
 
 
 THROUGH = (Slot(AGAROSE), Slot(DARK), Slot(BRIGHT), Slot(DARK, -1), Slot(BRIGHT, -1))
@@ -110,9 +117,9 @@ class ClassSummer:
         self._section = section
         shape = classes.start.shape[1:]
         rows, columns = (np.arange(n) * TILES // n for n in shape)
-        self._tile = (rows[:, None] * TILES + columns).ravel()
+        self._tile = (rows[:, None] * TILES + columns).astype(np.uint8).ravel()
         self._row = -1
-        self._sets: dict[SetKey, Pixels] = {}
+        self._sets: dict[SetKey, PixelSet] = {}
         self._tiles: dict[SetKey, list[tuple[int, int, Series, Series]]] = {}
         self._common = np.zeros((len(section), len(SLOTS)))
         self._n_planes = np.bincount(section, minlength=len(classes.start))
@@ -120,33 +127,31 @@ class ClassSummer:
 
     def add(self, plane: NDArray[np.float32]) -> None:
         """Add the next plane, in linear intensity."""
+        from xoctnorm.kernels.compiled import frozen
+        from xoctnorm.kernels.compiled_drift import add_tiles
+
         self._z += 1
         row = int(self._section[self._z])
         if row != self._row:
-            before = {key: pixels for key, pixels in self._sets.items() if key.row == row - 1}
+            before = {key: one for key, one in self._sets.items() if key.row == row - 1}
             self._sets = before | _sets(self._classes, row)
-            self._shared = [_count_common(self._sets, row, slot) for slot in SLOTS]
+            self._shared = _count_common(self._sets, row, self._tile.size)
             self._row, self._number = row, -1
         self._number += 1
-        flat = plane.ravel()
+        values = frozen(plane)
         below_cut = self._number < max(1, round(_LINK * int(self._n_planes[row])))
         for slot, (kind, relative, around) in enumerate(SLOTS):
             key = SetKey(row + relative, kind, around)
-            seen = below_cut == bool(relative) if around else not relative or (below_cut and self._linked(key))
-            if key not in self._sets or not seen:
+            one = self._sets.get(key)
+            if one is None:
                 continue
-            pixels = self._sets[key]
-            values, tile = flat[pixels].astype(np.float64), self._tile[pixels]
-            has = np.isfinite(values) & (values != 0)
-            if not has.all():
-                values, tile = values[has], tile[has]
-            count = np.bincount(tile, minlength=TILES**2).astype(np.float64)
-            total = np.bincount(tile, values, minlength=TILES**2).astype(np.float64)
+            seen = below_cut == bool(relative) if around else not relative or (below_cut and one.stays)
+            if not seen:
+                continue
+            total, count = np.zeros((2, TILES**2))
+            add_tiles(values, one.pixels, self._tile, total, count)
             self._tiles.setdefault(key, []).append((self._z, slot, total, count))
             self._common[self._z, slot] = self._shared[slot]
-
-    def _linked(self, key: SetKey) -> bool:
-        return key in self._sets and _stays(self._classes, key, self._sets[key])
 
     def sums(self) -> ClassSums:
         """Means of all planes so far."""
@@ -175,7 +180,7 @@ class ClassSummer:
         return TileSums(total, count)
 
 
-def _sets(classes: TissueClasses, row: int) -> dict[SetKey, Pixels]:
+def _sets(classes: TissueClasses, row: int) -> dict[SetKey, PixelSet]:
     """Pixels that keep their class through a section, and on into the next where that leaves half of them.
 
     Those that keep it around the cut only are a set of their own, without what is followed across the cut anyway.
@@ -187,26 +192,32 @@ def _sets(classes: TissueClasses, row: int) -> dict[SetKey, Pixels]:
             on = through & (classes.start[row + 1].ravel() == kind)
             if on.sum() >= max(_FEWEST_PIXELS, _ENOUGH * through.sum()):
                 through = on
-        key, pixels = SetKey(row, kind, False), np.flatnonzero(through)
-        if pixels.size >= _FEWEST_PIXELS:
-            found[key] = pixels
+        key = SetKey(row, kind, False)
+        if np.count_nonzero(through) >= _FEWEST_PIXELS:
+            found[key] = _pixel_set(classes, key, through)
         around = classes.around[row].ravel() == kind
-        if key in found and _stays(classes, key, pixels):
-            around[pixels] = False
-        if around.sum() >= _FEWEST_PIXELS:
-            found[SetKey(row, kind, True)] = np.flatnonzero(around)
+        if key in found and found[key].stays:
+            around[through] = False
+        if np.count_nonzero(around) >= _FEWEST_PIXELS:
+            key = SetKey(row, kind, True)
+            found[key] = _pixel_set(classes, key, around)
     return found
 
 
-def _stays(classes: TissueClasses, key: SetKey, pixels: Pixels) -> bool:
-    """Whether the pixels of a set still have its class where the next section begins."""
+def _pixel_set(classes: TissueClasses, key: SetKey, where: NDArray[np.bool_]) -> PixelSet:
     after = key.row + 1
-    return after < len(classes.start) and bool((classes.start[after].ravel()[pixels] == key.kind).all())
+    stays = after < len(classes.start) and bool((classes.start[after].ravel()[where] == key.kind).all())
+    return PixelSet(np.flatnonzero(where).astype(np.int32), stays)
 
 
-def _count_common(sets: dict[SetKey, Pixels], row: int, slot: Slot) -> int:
-    own, other = sets.get(SetKey(row, slot.kind, False)), sets.get(SetKey(row + slot.relative, slot.kind, slot.around))
-    return 0 if own is None or other is None else np.intersect1d(own, other, assume_unique=True).size
+def _count_common(sets: dict[SetKey, PixelSet], row: int, n_pixels: int) -> list[int]:
+    """Pixels that the set of every slot shares with the one of its class that goes through section `row`."""
+    inside = np.zeros((1 + max(TISSUES), n_pixels), bool)
+    for kind in (AGAROSE, *TISSUES):
+        if (own := sets.get(SetKey(row, kind, False))) is not None:
+            inside[kind, own.pixels] = True
+    others = [(slot.kind, sets.get(SetKey(row + slot.relative, slot.kind, slot.around))) for slot in SLOTS]
+    return [0 if other is None else np.count_nonzero(inside[kind, other.pixels]) for kind, other in others]
 
 
 def _robust_variance(parts: list[Series]) -> float:

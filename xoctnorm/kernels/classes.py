@@ -52,10 +52,17 @@ class SectionViews:
     def __init__(self, shape: tuple[int, int], n_planes: NDArray[np.int64]) -> None:
         self._n_planes = n_planes
         self._sums = np.zeros((len(n_planes), VIEWS, *shape), np.float32)
-        self._counts = np.zeros((len(n_planes), VIEWS, *shape), np.uint16)
+        self._counts = np.zeros((VIEWS, *shape), np.uint16)  # of one section
+        self._section = 0
 
     def add(self, plane: NDArray[np.float32], section: int, number: int, cap: float | None = None) -> None:
-        """Add plane `number` of a section, counted from 0; `cap` is `view_cap` of the plane, where that is known."""
+        """Add plane `number` of a section, counted from 0; `cap` is `view_cap` of the plane, where that is known.
+
+        Sections never go down.
+        """
+        if section != self._section:
+            self._finish()
+            self._section = section
         n = int(self._n_planes[section])
         few = end_planes(n)
         starts = np.rint(np.linspace(0, n - few, VIEWS))
@@ -66,13 +73,19 @@ class SectionViews:
 
         cap = view_cap(plane) if cap is None else cap
         for view in np.flatnonzero(views):
-            sums, counts = self._sums[section, view].reshape(-1), self._counts[section, view].reshape(-1)
+            sums, counts = self._sums[section, view].reshape(-1), self._counts[view].reshape(-1)
             compiled.add_capped(compiled.frozen(plane), cap, sums, counts)
 
     def means(self) -> Image:
         """Means `(section, view, y, x)`, in the place of the sums, once all planes are added; NaN without data."""
+        self._finish()
+        return self._sums
+
+    def _finish(self) -> None:
+        sums = self._sums[self._section]
         with np.errstate(invalid="ignore"):
-            return np.divide(self._sums, self._counts, out=self._sums)
+            np.divide(sums, self._counts, out=sums)
+        self._counts[:] = 0
 
 
 def view_cap(plane: NDArray[np.float32]) -> float:
@@ -112,7 +125,8 @@ def classify(views: Image, agarose: Bool, follows: Bool) -> TissueClasses:
     Parameters
     ----------
     views
-        Mean intensity at five depths, `(section, view, y, x)`; NaN where there is no data.
+        Mean intensity at five depths, `(section, view, y, x)`; NaN where there is no data. Those between the first and
+        the last are lost: the logs of their smoothed images take their place.
     agarose
         Agarose of every section, `(section, y, x)`.
     follows
@@ -145,7 +159,9 @@ def classify(views: Image, agarose: Bool, follows: Bool) -> TissueClasses:
         goes_on = follows[s] and (start[s + 1] > AGAROSE).any()
         end = start[s + 1] if goes_on else _last(first, last, start[s], inner[s], agarose[s], contrast, sigma)
         keeps = np.where(start[s] == end, start[s], NONE).astype(np.int8)
-        changed = [_changed(_smooth_log(view, sigma), start[s], keeps) for view in between]
+        for view in between:
+            view[:] = _smooth_log(view, sigma)
+        changed = [_changed(view, start[s], keeps) for view in between]
         kept = np.where(np.logical_or.reduce(changed[: VIEWS // 2]), NONE, start[s])
         return kept, np.where(np.logical_or.reduce(changed), NONE, keeps)
 
@@ -156,7 +172,8 @@ def classify(views: Image, agarose: Bool, follows: Bool) -> TissueClasses:
             return np.full_like(kept[s], NONE)
         after = np.where((kept[s + 1] > AGAROSE) & inner[s], kept[s + 1], NONE).astype(np.int8)
         # Below the cut it was looked at when `kept` was told.
-        strays = [_strays(_smooth_log(view, sigma), after) for view in views[s, VIEWS // 2 :]]
+        *between, last = views[s, VIEWS // 2 :]
+        strays = [_strays(view, after) for view in (*between, _smooth_log(last, sigma))]
         return np.where(np.logical_or.reduce(strays), NONE, after)
 
     around = np.stack(list(in_threads(around_cut, range(len(logs)))))
@@ -205,6 +222,8 @@ def _log(image: NDArray[np.floating]) -> Image:
 def _smooth_log(image: Image, sigma: float) -> Image:
     """Log of the smoothed image; NaN where there is no data."""
     has = np.isfinite(image)
+    if has.all():
+        return _log(average(image, has, sigma))
     return np.where(has, _log(average(np.where(has, image, 0), has, sigma)), np.float32(np.nan))
 
 

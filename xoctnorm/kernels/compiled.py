@@ -77,6 +77,18 @@ def bracket(values: Floats, least: Number, low: Number, high: Number, inside: Fl
 
 
 @compiled
+def count_zeros(values: Floats) -> int:
+    """How many values are exactly 0."""
+    zeros = 0
+    for start in range(0, values.size, BLOCK):
+        of_block = _count(0)
+        for i in range(start, min(start + BLOCK, values.size)):
+            of_block = _count(of_block + (values[_index(i)] == 0))
+        zeros += int(of_block)
+    return zeros
+
+
+@compiled
 def bracket_where(
     values: Floats, where: NDArray[np.bool_], low: Number, high: Number, inside: Floats
 ) -> tuple[int, int, int]:

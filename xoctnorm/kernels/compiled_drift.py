@@ -5,10 +5,20 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from xoctnorm.kernels.compiled import compiled
+from xoctnorm.kernels.compiled import Floats, compiled
 
 Series = NDArray[np.float64]
 Index = NDArray[np.int32]
+
+
+@compiled
+def add_tiles(values: Floats, pixels: NDArray[np.int32], tile: NDArray[np.uint8], total: Series, count: Series) -> None:
+    """Add some pixels of a plane, those that are finite and not 0, to the sums and counts of their tiles."""
+    for pixel in pixels:
+        value = values[pixel]
+        if abs(value) < np.float32(np.inf) and value != 0:
+            total[tile[pixel]] += np.float64(value)
+            count[tile[pixel]] += 1
 
 
 @compiled

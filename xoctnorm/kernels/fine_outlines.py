@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xoctnorm.kernels.consensus import BY_LEVEL, OWN, Agarose
-from xoctnorm.kernels.levels import Bool, Image, Scale, imaged_field, noise_of
+from xoctnorm.kernels.levels import Bool, Image, Scale, field_without, noise_of
 from xoctnorm.kernels.morphology import dilated, eroded
 from xoctnorm.kernels.outlines import Outlined
 from xoctnorm.kernels.regions import local_level, weigh
-from xoctnorm.kernels.section_images import SectionImages
+from xoctnorm.kernels.section_images import SectionImages, Stepped
 from xoctnorm.threads import in_threads
 
 Pixels = NDArray[np.int64]
@@ -32,20 +33,23 @@ def fine_masks(
     """Masks at full resolution, `(image, y, x)`, from those of blocks of `factor` x `factor` pixels.
 
     Pixels of blocks next to an outline are decided again, where the levels of agarose and tissue are known; no part
-    with fewer than `least` pixels comes about.
+    with fewer than `least` pixels comes about. `SectionImages` are lost: their masks take their place in memory.
     """
 
     def of_image(i: int) -> Bool:
-        mean = images[i].astype(np.float32, copy=False)
-        field, coarse, seed = imaged_field(mean), found.masks[i], seeds[i]
+        mean = images.stepped(i) if isinstance(images, SectionImages) else _Whole(images[i])
+        field, coarse, seed = field_without(mean.empty()), found.masks[i], seeds[i]
         mask = enlarged(coarse, factor, field.shape)
         if found.origin[i] in (OWN, BY_LEVEL) and coarse.any():
-            agarose = _Levels(outlined[i], coarse, found.centre[i], found.steps[i], factor)
+            agarose = _Levels(outlined[i], coarse, found.centre[i], found.steps[i], factor, mask.shape)
             mask = _decided_again(mean, mask, agarose, least)
             mask = mask if seed is None else mask | seed
         return mask & field
 
-    masks = np.empty((len(images), *images[0].shape), bool)
+    if isinstance(images, SectionImages):
+        masks = images.place_of_masks()
+    else:
+        masks = np.empty((len(images), *images[0].shape), bool)
     for i, mask in enumerate(in_threads(of_image, range(len(images)))):
         masks[i] = mask
     return masks
@@ -56,15 +60,31 @@ def enlarged(values: NDArray[np.bool_], factor: int, shape: tuple[int, ...]) -> 
     return values.repeat(factor, axis=0)[: shape[0]].repeat(factor, axis=1)[:, : shape[1]]
 
 
+class _Whole(NamedTuple):
+    """An image whose pixels are asked for as those of a `Stepped` one."""
+
+    image: NDArray[np.floating]
+
+    def pixels(self, key: Any) -> Image:
+        """Values of some pixels."""
+        return self.image[key].astype(np.float32, copy=False)
+
+    def empty(self) -> Bool:
+        """Where there is no data."""
+        is_empty: Bool = ~np.isfinite(self.image) | (self.image == 0)
+        return is_empty
+
+
 @dataclass(frozen=True)
 class _Levels:
-    """What is known of an image on the coarse grid: its agarose, the level of that, and of tissue, `step` above it."""
+    """What is known of an image: its agarose on the coarse grid, the level of that, and of tissue, `step` above it."""
 
     one: Outlined
     coarse: Bool
     centre: float
     step: float
     factor: int
+    shape: tuple[int, int]
 
     def beside(self) -> Bool:
         """Blocks next to the outline."""
@@ -72,24 +92,24 @@ class _Levels:
         beside: Bool = dilated(self.coarse) & ~inner & self.one.field
         return beside
 
-    def evidence(self, mean: Image, y: Pixels, x: Pixels) -> Image:
+    def evidence(self, mean: Stepped | _Whole, y: Pixels, x: Pixels) -> Image:
         """Log likelihood ratio of tissue for some pixels at full resolution."""
         one = self.one
         agarose = local_level(one, self.coarse & (one.smooth >= self.centre - self.step / 2)) + one.rise
-        noise = max(_noise(mean, one.scale), one.width * 3.5 * one.sigma if one.found else self.step / 8)
-        values = mean[y, x]
+        noise = max(_noise(mean, self.shape[0], one.scale), one.width * 3.5 * one.sigma if one.found else self.step / 8)
+        values = mean.pixels((y, x))
         has = np.isfinite(values) & (values != 0)
         level = one.scale.level(np.where(has, values, 0))
         weighed = weigh(level, agarose[y // self.factor, x // self.factor], self.step, noise, one.scale)
         return np.where(has, weighed, np.float32(0))
 
 
-def _decided_again(mean: Image, mask: Bool, levels: _Levels, least: float) -> Bool:
+def _decided_again(mean: Stepped | _Whole, mask: Bool, levels: _Levels, least: float) -> Bool:
     """The mask, in which pixels next to the outline are weighed one by one together with their neighbours."""
     from xoctnorm.kernels import compiled
 
     y, x = np.nonzero(enlarged(levels.beside(), levels.factor, mask.shape))
-    belief = np.pad(np.where(mask, np.float32(-1), np.float32(1)), 1, mode="edge")
+    belief = np.where(np.pad(mask, 1, mode="edge"), np.float32(-1), np.float32(1))
     flat, n_x = belief.reshape(-1), belief.shape[1]
     places = (y + 1) * n_x + x + 1
     compiled.settle_pixels(flat, places, levels.evidence(mean, y, x), n_x, _SWEEPS)
@@ -98,9 +118,9 @@ def _decided_again(mean: Image, mask: Bool, levels: _Levels, least: float) -> Bo
     return decided
 
 
-def _noise(mean: Image, scale: Scale) -> float:
+def _noise(mean: Stepped | _Whole, n_y: int, scale: Scale) -> float:
     """Standard deviation of the level of single pixels by noise, from some pairs of rows."""
-    first = np.arange(0, len(mean) - 1, max(1, len(mean) // _NOISE_ROWS))
-    pairs = mean[first + np.arange(2)[:, None]]
+    first = np.arange(0, n_y - 1, max(1, n_y // _NOISE_ROWS))
+    pairs = mean.pixels(first + np.arange(2)[:, None])
     has = np.isfinite(pairs) & (pairs != 0)
     return noise_of(np.where(has, scale.level(np.where(has, pairs, 0)), np.float32(np.nan)))

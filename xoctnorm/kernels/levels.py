@@ -83,9 +83,13 @@ def _beside(seeds: Bool | None, mean: Image, scale: Scale) -> tuple[float, float
 
 def imaged_field(mean: NDArray[np.floating]) -> Bool:
     """Where a mean projection has data: neither NaN nor exactly 0; specks without data are part of it."""
-    empty = ~np.isfinite(mean) | (mean == 0)
+    return field_without(~np.isfinite(mean) | (mean == 0))
+
+
+def field_without(empty: Bool) -> Bool:
+    """The imaged field, given where there is no data."""
     if not empty.any():
-        return np.ones(mean.shape, bool)
+        return ~empty
     parts, _ = scipy.ndimage.label(empty)
     large: Bool = np.bincount(parts.ravel()) >= _SPECK
     large[0] = False

@@ -146,7 +146,9 @@ def ends_without_zeros(values: Values, q: float) -> Ends:
     some = sample(values)
     bracket = bracket_of(some[some != 0], q / 100)
     if bracket.low > 0:  # so that zeros are below it
-        part, zeros = counted(values, bracket), values.size - int(np.count_nonzero(values))
+        from xoctnorm.kernels import compiled
+
+        part, zeros = counted(values, bracket), compiled.count_zeros(compiled.frozen(values))
         found = _ends([part._replace(below=part.below - zeros, present=part.present - zeros)], q)
         if found is not None:
             return found

@@ -139,7 +139,9 @@ def outlines(
         one, seed = given
         return replace(one, level=one.level - rise, smooth=one.smooth - rise, rise=rise).classed(seed)
 
-    return list(in_threads(evenly, zip(plain, seeds, strict=True)))
+    for i, one in enumerate(in_threads(evenly, zip(plain, seeds, strict=True))):
+        plain[i] = one
+    return plain
 
 
 def outline(mean: Image, scale: Scale, sigma: float, seeds: Bool | None = None) -> Outlined:
