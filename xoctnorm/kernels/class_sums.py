@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -217,7 +218,7 @@ def _count_common(sets: dict[SetKey, PixelSet], row: int, n_pixels: int) -> list
         if (own := sets.get(SetKey(row, kind, False))) is not None:
             inside[kind, own.pixels] = True
     others = [(slot.kind, sets.get(SetKey(row + slot.relative, slot.kind, slot.around))) for slot in SLOTS]
-    return [0 if other is None else np.count_nonzero(inside[kind, other.pixels]) for kind, other in others]
+    return [0 if other is None else int(np.count_nonzero(inside[kind, other.pixels])) for kind, other in others]
 
 
 def _robust_variance(parts: list[Series]) -> float:
@@ -252,6 +253,7 @@ class _TileSeries:
             return None
         return cls(plane[known], slot[known], mean[known], np.where(np.isfinite(mean), count, 0)[known])
 
+    @cached_property
     def _shape(self) -> tuple[Series, Series]:
         """Level of every plane and relative level of every tile, by medians."""
         level = np.nansum(self.mean * self.count, axis=1) / self.count.sum(axis=1)
@@ -260,8 +262,10 @@ class _TileSeries:
             level = level * _nanmedian(self.mean / level[:, None] / tiles, axis=1)
         return level, tiles
 
+    @cached_property
     def _residual(self) -> Series:
-        level, tiles = self._shape()
+        """What the means are off these, relative to them."""
+        level, tiles = self._shape
         with np.errstate(invalid="ignore", divide="ignore"):
             residual: Series = self.mean / (level[:, None] * tiles) - 1
         return residual
@@ -272,7 +276,7 @@ class _TileSeries:
         if n_planes < 2:
             return np.zeros(0)
         # The level of every tile was taken from the same planes.
-        scaled = self._residual() * np.sqrt(self.count * n_planes / (n_planes - 1))
+        scaled = self._residual * np.sqrt(self.count * n_planes / (n_planes - 1))
         return scaled[np.isfinite(scaled)]
 
     def levels(self, variance: float) -> tuple[Series, Series]:
@@ -282,7 +286,7 @@ class _TileSeries:
         change the composition. The mean stays linear in intensity, so that a floor can be taken off it.
         """
         n = np.maximum(self.count, 1)
-        residual = self._residual()
+        residual = self._residual
         has = np.isfinite(residual)
         weight = (
             has & (np.abs(np.where(has, residual, np.inf)) < _OUTLYING * np.sqrt(variance / n + _TEXTURE**2))
@@ -290,7 +294,7 @@ class _TileSeries:
         few = weight.sum(axis=1) < 0.3 * has.sum(axis=1)
         weight[few] = has[few]
         mean, size = np.where(has, self.mean, 0), np.median(self.count, axis=0)
-        level, tiles = self._shape()
+        level, tiles = self._shape
         for _ in range(3):
             tiles = (weight * self.count * mean).sum(0) / np.maximum(
                 (weight * self.count * level[:, None]).sum(0), 1e-300

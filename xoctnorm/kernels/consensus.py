@@ -12,6 +12,7 @@ from xoctnorm.kernels.morphology import dilated, eroded
 from xoctnorm.kernels.order_statistics import median
 from xoctnorm.kernels.outlines import Outlined, contrast
 from xoctnorm.kernels.regions import region
+from xoctnorm.threads import in_threads
 
 _FEWEST_PIXELS = 100
 _ENOUGH = 0.25  # of all images: where so many agree with the first one, no other is tried
@@ -110,7 +111,8 @@ def _party(
     masks[first] = region(outlined[first], centre[first], step, seeds[first])
     steps = step * np.minimum(shares, 1)
     steps[first] = step
-    for direction in (range(first + 1, count), range(first - 1, -1, -1)):
+
+    def settle(direction: range) -> None:
         last = first
         for i in direction:
             if seeds[i] is not None and outlined[i].found:
@@ -122,6 +124,9 @@ def _party(
                 steps[i] = steps[i] if origin[i] == OWN else step
                 masks[i] = region(outlined[i], centre[i], steps[i], seeds[i])
                 last = i
+
+    for _ in in_threads(settle, (range(first + 1, count), range(first - 1, -1, -1))):
+        pass
     for i in [row for row, how in enumerate(origin) if how == ABSENT]:
         for j in _nearest_settled(origin, i):
             centre[i], origin[i], own = _judge(outlined[i], outlined[j], centre[j], masks[j], step)

@@ -67,7 +67,8 @@ class _Whole(NamedTuple):
 
     def pixels(self, key: Any) -> Image:
         """Values of some pixels."""
-        return self.image[key].astype(np.float32, copy=False)
+        values: Image = self.image[key].astype(np.float32, copy=False)
+        return values
 
     def empty(self) -> Bool:
         """Where there is no data."""

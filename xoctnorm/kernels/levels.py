@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import scipy
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from xoctnorm.kernels.morphology import eroded
 from xoctnorm.kernels.order_statistics import median
+from xoctnorm.threads import in_threads
 
 Bool = NDArray[np.bool_]
 Image = NDArray[np.float32]
@@ -51,7 +53,7 @@ class Scale:
         low, high = np.percentile(values, [0.1, 99.9]).tolist()
         scale = cls(low / 3) if low > 0 else cls(0.0, max((high - low) / 3, 1e-30))
         starts = [None] * len(means) if seeds is None else seeds
-        shares = np.array([_beside(start, mean, scale) for start, mean in zip(starts, means, strict=True)])
+        shares = np.array(list(in_threads(partial(_beside, scale=scale), zip(starts, means, strict=True))))
         above, below = np.nanmedian(shares, axis=0) if np.isfinite(shares).any() else (1.0, 0.0)
         return replace(scale, sign=-1) if above < _HARDLY and below > _CLEARLY else scale
 
@@ -67,8 +69,9 @@ class Scale:
         return step / 2 if self.span else step / 2 + self.sign * math.log(math.cosh(step / 2))
 
 
-def _beside(seeds: Bool | None, mean: Image, scale: Scale) -> tuple[float, float]:
+def _beside(given: tuple[Bool | None, Image], scale: Scale) -> tuple[float, float]:
     """Shares of the field that are much brighter, and much darker, than seeds or its border; NaN without a field."""
+    seeds, mean = given
     field = imaged_field(mean)
     has = np.isfinite(mean) & (mean != 0)
     if not (field & has).any():
@@ -113,10 +116,12 @@ def connected(mask: Bool, start: Bool) -> Bool:
 
 def average(values: NDArray[np.floating], where: Bool, sigma: float, far: float | None = None) -> Image:
     """Gaussian average of the values at `where`; beyond their reach, `far`."""
+    from xoctnorm.kernels.compiled_gaussian import gaussian
+
     whole = bool(where.all())  # then there is nothing to divide by
-    weight = np.float32(1) if whole else scipy.ndimage.gaussian_filter(where.astype(np.float32), sigma)
+    weight = np.float32(1) if whole else gaussian(where.astype(np.float32), sigma)
     known = values if whole else np.where(where, values, 0)
-    total = scipy.ndimage.gaussian_filter(known.astype(np.float32, copy=False), sigma)
+    total = gaussian(known.astype(np.float32, copy=False), sigma)
     if far is not None:
         weight, total = weight + np.float32(1e-3), total + np.float32(1e-3 * far)
     averaged: Image = (total / np.maximum(weight, np.float32(1e-12))).astype(np.float32)
