@@ -66,6 +66,12 @@ def shaded(shape=(300, 401), seed=0, lost=0.0):
 # ------------------------------------------------------------------------------------------------- order statistics
 
 
+@settings(deadline=None)
+@given(arrays(np.float32, st.integers(0, 300), elements=NUMBERS))
+def test_zeros_are_counted(values):
+    assert compiled.count_zeros(compiled.frozen(values)) == values.size - np.count_nonzero(values)
+
+
 @settings(deadline=None, max_examples=100)
 @given(FLOAT32, st.floats(0, 100))
 def test_percentile_of_anything(values, q):

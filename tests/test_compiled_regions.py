@@ -11,6 +11,7 @@ from hypothesis.extra.numpy import arrays
 from skimage.morphology import reconstruction
 
 from xoctnorm.kernels.classes import mode
+from xoctnorm.kernels.compiled_gaussian import gaussian
 from xoctnorm.kernels.compiled_regions import flood, near, weigh_neighbours
 from xoctnorm.kernels.intensity import spread_slope
 from xoctnorm.kernels.levels import connected
@@ -36,6 +37,16 @@ def plain_mode(values):
         if centre == last:
             break
     return centre
+
+
+@pytest.mark.parametrize("shape", [(57, 83), (4, 90), (70, 3), (1, 1)])
+@pytest.mark.parametrize("sigma", [0, 0.1, 0.6, 2.0, 20 / 3, 15.0])
+def test_gaussian_has_the_bits_of_scipy(shape, sigma):
+    image = speckle((100, 100))[: shape[0], : shape[1]]
+    image.flags.writeable = False
+    found = gaussian(image, sigma)
+    np.testing.assert_array_equal(found, scipy.ndimage.gaussian_filter(image, sigma))
+    assert not np.shares_memory(found, image)
 
 
 @settings(deadline=None, max_examples=200)

@@ -8,8 +8,10 @@ from scipy import sparse
 from scipy.linalg import block_diag
 
 from xoctnorm.kernels import compiled, compiled_drift, drift_equations
+from xoctnorm.kernels.class_sums import SLOTS, THROUGH
 from xoctnorm.kernels.classes import SectionViews, view_cap
 from xoctnorm.kernels.drift_equations import Factor, Priors, differences, normal_equations, rows_of
+from xoctnorm.kernels.drift_unknowns import Planes
 from xoctnorm.kernels.masks import SectionMeans
 
 
@@ -39,6 +41,18 @@ def test_means_do_not_depend_on_the_type_of_values():
     np.testing.assert_array_equal(*means)
 
 
+def test_views_of_sections_that_come_one_after_the_other():
+    planes = [plane_with_gaps(seed) for seed in range(3)]
+    views = SectionViews(planes[0].shape, np.array([1, 0, 2]))
+    for plane, section, number in zip(planes, (0, 2, 2), (0, 0, 1), strict=True):
+        views.add(plane, section, number, np.inf)
+    means = views.means()
+    has = np.isfinite(planes[0]) & (planes[0] != 0)
+    np.testing.assert_array_equal(means[0], np.broadcast_to(np.where(has, planes[0], np.nan), means[0].shape))
+    np.testing.assert_array_equal(means[2, -1], np.where(has, planes[2], np.nan))
+    assert means.shape == (3, 5, *planes[0].shape)
+
+
 def test_views_are_cut_down():
     plane = plane_with_gaps()
     has = np.isfinite(plane) & (plane != 0)
@@ -60,6 +74,46 @@ def test_factor_of_dense_and_of_sparse_equations(held):
     np.testing.assert_allclose(factor.solve(right), np.linalg.solve(normal, right), rtol=1e-8)
     np.testing.assert_allclose(factor.solve(right[:, 0]), factor.solve(right)[:, 0], rtol=1e-12)
     assert factor.log_det == pytest.approx(np.linalg.slogdet(normal)[1], rel=1e-10)
+
+
+def test_pixels_are_added_to_their_tiles():
+    rng, plane = np.random.default_rng(4), plane_with_gaps().ravel()
+    plane[7] = np.inf
+    pixels = np.flatnonzero(rng.random(plane.size) < 0.6).astype(np.int32)
+    tile = rng.integers(0, 5, plane.size).astype(np.uint8)
+    total, count = np.zeros((2, 6))
+    compiled_drift.add_tiles(compiled.frozen(plane), pixels, tile, total, count)
+    there = pixels[np.isfinite(plane[pixels]) & (plane[pixels] != 0)]
+    np.testing.assert_array_equal(total, np.bincount(tile[there], plane[there].astype(float), minlength=6))
+    np.testing.assert_array_equal(count, np.bincount(tile[there], minlength=6))
+
+
+def test_covariances_are_those_of_their_formula():
+    rng, kind = np.random.default_rng(5), np.array([0, 1, 2, 1, 2])
+    known, (error, inflation, doubt, shared) = rng.random((20, 5)) < 0.7, rng.random((4, 20, 5)) + 0.5
+    anatomy, least = 0.3, 0.01
+    own = np.full((20, 5, 5), np.nan)
+    compiled_drift.covariances(known, error, inflation, doubt, kind, shared, anatomy, least, own)
+    for z, i, j in np.ndindex(own.shape):
+        same = kind[i] == kind[j] > 0
+        expected = anatomy * same
+        if i == j:
+            expected = (expected + error[z, i] * inflation[z, i] ** 2 + least) * doubt[z, i] ** 2
+        elif same:
+            expected += shared[z, max(i, j)] * inflation[z, i] * inflation[z, j]
+        expected = expected if known[z, i] and known[z, j] else float(i == j)
+        assert own[z, i, j] == pytest.approx(expected, rel=1e-12)
+
+
+def test_unknowns_are_made_once_for_the_slots_that_are_observed():
+    planes = Planes(np.repeat([0, 1], 4), np.tile(np.arange(4), 2), np.arange(8.0))
+    through, everything = planes.unknowns(len(THROUGH)), planes.unknowns(len(SLOTS))
+    assert planes.unknowns(len(THROUGH)) is through
+    assert planes.unknowns(len(SLOTS)).design is everything.design
+    assert through.design.shape == (8 * len(THROUGH), through.start["end"])
+    # Sets around cuts have levels of their own: two for each section.
+    assert everything.start["end"] == through.start["end"] + 4
+    np.testing.assert_array_equal(through.design[:, : planes.n_sections].toarray().argmax(axis=1)[::5], planes.section)
 
 
 def test_covariances_are_inverted():

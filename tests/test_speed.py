@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 import tracemalloc
 import warnings
+import weakref
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +17,11 @@ from benchmarks import speed
 
 import xoctnorm
 from xoctnorm import normalization
+from xoctnorm.blocks import loaded
 from xoctnorm.kernels.background import percentile as by_partition
 from xoctnorm.kernels.order_statistics import spread
+from xoctnorm.memory import give_back
+from xoctnorm.volume import Planes
 
 PLANE = 4 * 256 * 256
 
@@ -140,13 +146,53 @@ def test_bytes_allocated_by_the_functions(da, name, threads, monkeypatch):
     assert peak(call, vol.nbytes) <= 0.02 * vol.nbytes + 8 * PLANE + 2e6 * int(threads)
 
 
-@pytest.mark.parametrize("options", [{"drift": None}, {"drift": "histogram", "zprofile_sigma": 2}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"drift": None},
+        {"drift": "histogram", "zprofile_sigma": 2},
+        {"drift": "joint", "flatten_depth": True},
+    ],
+    ids=str,
+)
 def test_bytes_allocated_by_the_whole_job(da, options):
     def call():
         return da.octnorm.normalize(**options)
 
     call()
     assert peak(call, da.nbytes) <= 0.02 * da.nbytes + 8 * PLANE + 2e6 * 2
+
+
+def test_one_run_of_planes_is_in_memory_at_a_time(da, monkeypatch):
+    pytest.importorskip("dask.array")
+    monkeypatch.setenv("XOCTNORM_NUM_THREADS", "2")
+    monkeypatch.setattr("xoctnorm.blocks.BLOCK_BYTES", 8 * PLANE)
+    runs: list[weakref.ref] = []
+
+    def loading(part):
+        end = time.monotonic() + 10  # a thread may be about to let go of the last plane
+        while any(run() is not None for run in runs):
+            assert time.monotonic() < end
+        block = loaded(part)
+        runs.append(weakref.ref(block))
+        return block
+
+    monkeypatch.setattr("xoctnorm.volume.loaded", loading)
+    means = Planes(da.chunk(z=8).variable).each_plane(lambda _, plane: float(plane.mean()))
+    assert list(means) == [float(plane.mean()) for plane in da.to_numpy()]
+    assert len(runs) == 8
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the C library of Linux keeps what was freed")
+def test_freed_memory_is_given_back():
+    def resident() -> int:
+        return 4096 * int(Path("/proc/self/statm").read_text().split()[1])
+
+    arrays = [np.ones(12_000) for _ in range(400)]  # 96 kB each
+    del arrays[:-1]  # the last one keeps those before it from being given back
+    before = resident()
+    give_back()
+    assert resident() < before - 25e6
 
 
 def peak(call, volume_bytes: int) -> float:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from xoctnorm import progress, provenance
 from xoctnorm.agarose import AgaroseMask, Mask, labelled_agarose
-from xoctnorm.blocks import reopened
+from xoctnorm.blocks import BLOCK_BYTES, reopened
 from xoctnorm.checks import coverage_problems, mask_problems, volume_problems
 from xoctnorm.cluster import client_of, surveyed_by_workers
 from xoctnorm.corrections import (
@@ -29,6 +29,7 @@ from xoctnorm.corrections.intensity import AUTO
 from xoctnorm.depths import coordinate_problems
 from xoctnorm.errors import InputError, collecting, raise_problems, warn
 from xoctnorm.kernels.digest import MODULUS
+from xoctnorm.memory import give_back
 from xoctnorm.metadata import RESERVED, TABLE_COORDS, describe
 from xoctnorm.sections import ADD_SECTIONS, Sections, find_sections, plane_dims
 from xoctnorm.statistics import Survey, survey
@@ -254,6 +255,8 @@ def _fit_volume(volume: Volume, corrections: Sequence[Correction]) -> tuple[xr.D
             survey = replace(volume.survey, mean=np.empty((0, 0)), section_images=None)
             volume = replace(volume, agarose=agarose, survey=survey)
         volume = correction.apply(volume, fitted)
+        if volume.data.nbytes > BLOCK_BYTES:
+            give_back()
     return fitted, notes, decisions, volume.survey.digest
 
 
