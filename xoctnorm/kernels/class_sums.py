@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from xoctnorm.kernels.backend import alike, namespace, numbers, to_host
 from xoctnorm.kernels.classes import AGAROSE, BRIGHT, DARK, TISSUES, TissueClasses
 
 Series = NDArray[np.float64]
@@ -113,6 +115,7 @@ class ClassSummer:
         self._tile = (rows[:, None] * TILES + columns).ravel()
         self._row = -1
         self._sets: dict[SetKey, Pixels] = {}
+        self._there: dict[SetKey, tuple[Any, Any]] = {}  # pixels and tiles of the sets, where planes are
         self._tiles: dict[SetKey, list[tuple[int, int, Series, Series]]] = {}
         self._common = np.zeros((len(section), len(SLOTS)))
         self._n_planes = np.bincount(section, minlength=len(classes.start))
@@ -127,21 +130,24 @@ class ClassSummer:
             self._sets = before | _sets(self._classes, row)
             self._shared = [_count_common(self._sets, row, slot) for slot in SLOTS]
             self._row, self._number = row, -1
+            self._there = {key: self._there[key] for key in self._sets if key in self._there}
         self._number += 1
-        flat = plane.ravel()
+        xp, flat = namespace(plane), plane.reshape(-1)
         below_cut = self._number < max(1, round(_LINK * int(self._n_planes[row])))
         for slot, (kind, relative, around) in enumerate(SLOTS):
             key = SetKey(row + relative, kind, around)
             seen = below_cut == bool(relative) if around else not relative or (below_cut and self._linked(key))
             if key not in self._sets or not seen:
                 continue
-            pixels = self._sets[key]
-            values, tile = flat[pixels].astype(np.float64), self._tile[pixels]
-            has = np.isfinite(values) & (values != 0)
-            if not has.all():
+            if key not in self._there:
+                self._there[key] = alike(self._sets[key], plane), alike(self._tile[self._sets[key]], plane)
+            pixels, tile = self._there[key]
+            values = flat[pixels].astype(np.float64)
+            has = xp.isfinite(values) & (values != 0)
+            if not to_host(has.all()):
                 values, tile = values[has], tile[has]
-            count = np.bincount(tile, minlength=TILES**2).astype(np.float64)
-            total = np.bincount(tile, values, minlength=TILES**2).astype(np.float64)
+            in_tiles = partial(xp.bincount, tile, minlength=TILES**2)
+            count, total = numbers(in_tiles().astype(np.float64), in_tiles(weights=values).astype(np.float64))
             self._tiles.setdefault(key, []).append((self._z, slot, total, count))
             self._common[self._z, slot] = self._shared[slot]
 
