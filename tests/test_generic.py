@@ -17,7 +17,7 @@ NUMBERS = st.one_of(
     st.sampled_from([0.0, -0.0, 0.5, 1.0, float("nan")]),  # many that are the same
 )
 VALUES = arrays(np.float32, st.integers(1, 700), elements=NUMBERS)  # of several blocks
-anything = settings(deadline=None, max_examples=40)
+anything = settings(deadline=None, max_examples=25)
 
 
 @anything
@@ -31,6 +31,12 @@ def test_brackets(values, low, high, least):
             numbers = getattr(kernels, name)(*given_, max(low, least), high, inside)  # as all callers do
             found.append((*numbers, inside[: numbers[1]].tolist()))
         assert found[0] == found[1]
+    found = []
+    for kernels in (compiled, generic):
+        inside = np.empty((2, values.size + compiled.BLOCK), np.float32)
+        numbers = kernels.two_brackets(values, where, (low, high), (-np.inf, low), *inside)
+        found.append((numbers, [one[:n].tolist() for one, (_, n, _) in zip(inside, numbers, strict=True)]))
+    assert found[0] == found[1]
     assert generic.bracket(values, -np.inf, -np.inf, np.inf, np.empty(0, np.float32))[1] in (-1, 0)
 
 
@@ -91,6 +97,7 @@ def test_words_of_a_digest(dtype):
     bits = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, 1000, dtype, endpoint=True)
     for start in (0, 12_345_678_901):
         assert compiled.sum_of_words(bits, start) == generic.sum_of_words(bits, start)
+        assert compiled.sum_of_rows(bits, 40, start, 77) == generic.sum_of_rows(bits, 40, start, 77)
 
 
 @pytest.mark.parametrize("shape", [(9, 12), (10, 13), (4, 4), (1, 7)])

@@ -134,11 +134,12 @@ def put_together(
     digest = sum(strip.digest for strip in of_strips) % MODULUS
     if overflowing:  # such a volume is refused; its means may not exist
         return Survey(np.empty((0, 0)), lowest, highest, tuple(overflowing), digest)
-    first = of_strips[0].projection.mean()
-    mean = np.empty((sum(strip.n_rows for strip in of_strips), first.shape[1]), first.dtype)
-    row = 0
+    n_rows, row = sum(strip.n_rows for strip in of_strips), 0
     for strip in of_strips:
-        mean[row : row + strip.n_rows] = strip.projection.mean()
+        part = strip.projection.mean()
+        if not row:
+            mean = np.empty((n_rows, part.shape[1]), part.dtype)
+        mean[row : row + strip.n_rows] = part
         row += strip.n_rows
     if images is not None:
         images.extend(whole_images([list(strip.sections.means()) for strip in of_strips], outside))
