@@ -34,7 +34,7 @@ def test_means_do_not_depend_on_the_type_of_values():
     planes = [plane_with_gaps(seed) for seed in range(3)]
     means = []
     for dtype in (np.float32, np.float64):
-        of_section = SectionMeans((37, 53))
+        of_section = SectionMeans()
         for plane in planes:
             of_section.add(plane.astype(dtype), 0)
         means.append(of_section.means())

@@ -411,7 +411,7 @@ def test_holdings_do_not_change_a_bit(method, option, holding):
 
 def test_section_means_are_sums_in_plane_order_without_what_is_empty():
     planes = np.array([[[1.0, 0, np.nan]], [[3.0, 5, np.nan]], [[7.0, 7, 7]]], np.float32)
-    means = SectionMeans((1, 3))
+    means = SectionMeans()
     for plane, row in zip(planes, (0, 0, 1), strict=True):
         means.add(plane, row)
     np.testing.assert_array_equal(means.means(), np.array([[[2, 5, np.nan]], [[7, 7, 7]]], np.float32))

@@ -80,7 +80,7 @@ def test_record_of_a_fit_and_its_application():
         "reference_tissue": "auto", "max_depth_gain": 4.0, "first_depth": None, "blend": 0, "floor": None,
         "smooth_sigma": 10.0, "percentile": 80.0, "min_scale": 0.5, "max_scale": 2.0,
         "n_bins": 256, "tissue_threshold": 0.0, "max_slope": 2.0, "strength": 1.0, "zprofile_sigma": 1.5,
-        "min_tissue_voxels": 100, "section": "section",
+        "min_tissue_voxels": 100, "section": "section", "use_gpu": False,
     }  # fmt: skip
     assert [c["name"] for c in fitted["corrections"]] == ["otsu_mask", "background", "histogram", "zprofile"]
     assert fitted["corrections"][2]["parameters"] == {"n_bins": 256, "tissue_threshold": 0.0, "strength": 1.0}
@@ -102,7 +102,9 @@ def test_record_of_a_fit_and_its_application():
     assert applied["applied_to"]["name"] == "other"
     assert applied["applied_to"]["shape"] == {"z": 20, "y": 12, "x": 30}
     assert applied["applied_to"]["digest"] == f"sum64-splitmix:{digest(other.values, 0):016x}"
-    assert applied["apply"]["parameters"] == {"match": "coordinates", "dtype": "float32", "attach": True}
+    assert applied["apply"]["parameters"] == {
+        "match": "coordinates", "dtype": "float32", "attach": True, "use_gpu": False,
+    }  # fmt: skip
     history = other.octnorm.apply(correction).attrs["history"].split("\n")
     assert [re.sub(r"\(.*", "", line).split()[-1] for line in history] == ["apply", "fit"]
 

@@ -22,6 +22,7 @@ from xarray.core.indexing import (
 from xoctnorm.blocks import loaded, places
 from xoctnorm.checks import mask_problems
 from xoctnorm.errors import listed, raise_problems
+from xoctnorm.kernels.backend import as_array, to_host
 from xoctnorm.sections import Sections, plane_dims
 
 SECTIONS = "section_label"
@@ -75,7 +76,7 @@ def labelled_agarose(
     """
     planes = plane_dims(da, section)
     if not isinstance(mask, xr.DataArray):
-        mask = _from_array(name, np.asarray(mask), da, planes, sections)
+        mask = _from_array(name, as_array(mask), da, planes, sections)
     leading = [dim for dim in (SECTIONS, section) if dim in mask.dims and not {*planes} <= {*mask.dims}]
     if len(leading) == 1 and "z" not in mask.dims:
         images = mask.isel({leading[0]: 0}, drop=True) if mask.sizes[leading[0]] else mask
@@ -158,7 +159,7 @@ def _one_per_section(mask: xr.DataArray, planes: tuple[str, ...], sections: Sect
 def _images(variable: xr.Variable) -> Iterator[NDArray[np.bool_]]:
     """Images one after the other, of which some are read at a time."""
     for place in places(variable):
-        yield from loaded(variable[place]).astype(bool, copy=False)
+        yield from to_host(loaded(variable[place])).astype(bool, copy=False)
 
 
 def along_planes(mask: xr.Variable, section_index: xr.Variable, like: xr.Variable) -> xr.Variable:

@@ -15,11 +15,13 @@ from xoctnorm.agarose import SECTIONS, along_planes
 from xoctnorm.checks import clashes, same_coordinate, volume_problems
 from xoctnorm.corrections import BY_NAME, Background, Correction, UnitScale
 from xoctnorm.errors import listed, raise_problems, warn
+from xoctnorm.gpu import UseGPU, circumstance, fetched, streamed, use_problems
 from xoctnorm.kernels.background import clip_steps, clip_to_unit
 from xoctnorm.kernels.digest import Digest
 from xoctnorm.matching import MATCHES, correction_problems, mismatches
 from xoctnorm.metadata import ATTACHED
 from xoctnorm.pending import await_digest
+from xoctnorm.settings import USE_GPU
 from xoctnorm.transfers import Transfer
 from xoctnorm.volume import Planes, volume_dims
 
@@ -29,10 +31,11 @@ _ALIKE = 0.05  # log of the ratio
 
 @dataclass(frozen=True)
 class Form:
-    """What the user asked of a result: its floating dtype, and whether what was fitted comes along."""
+    """What the user asked of a result: floating dtype, whether what was fitted comes along, what computes it."""
 
     dtype: DTypeLike = np.float32
     attach: bool = True
+    use_gpu: UseGPU = USE_GPU
 
     def problems(self, da: xr.DataArray) -> list[str]:
         """What is wrong with the form, for this volume."""
@@ -44,7 +47,7 @@ class Form:
             )
         if not isinstance(self.attach, bool):
             found.append(f"attach={self.attach!r}: needs True or False")
-        return found
+        return found + use_problems(self.use_gpu)
 
     def record(self) -> dict[str, Any]:
         """The form as the record keeps it."""
@@ -52,7 +55,7 @@ class Form:
             name = np.dtype(self.dtype).name
         except TypeError:
             name = repr(self.dtype)
-        return {"dtype": name, "attach": self.attach}
+        return {"dtype": name, "attach": self.attach, "use_gpu": self.use_gpu}
 
 
 def apply(da: xr.DataArray, correction: xr.Dataset, form: Form, *, match: str) -> xr.DataArray:
@@ -67,7 +70,8 @@ def apply(da: xr.DataArray, correction: xr.Dataset, form: Form, *, match: str) -
     step = provenance.steps_of(correction.attrs)[-1]
     corrections = recorded_corrections(step)
     notes = [warn(note) for note in [*already_normalized(da, corrections), *_other_pixels(da, step)]]
-    step["apply"] = provenance.circumstances({"match": match, **form.record()}, notes)
+    device = circumstance(da.variable, form.use_gpu)
+    step["apply"] = provenance.circumstances({"match": match, **form.record()}, notes, device)
     step["apply"]["edited"] = step.get("correction_digest") != provenance.values_digest(correction)
     dims = volume_dims(da, step["section"]["name"])
     step["applied_to"] = provenance.identity(da)
@@ -76,7 +80,12 @@ def apply(da: xr.DataArray, correction: xr.Dataset, form: Form, *, match: str) -
         result = corrected(da, correction, step, form)
     else:
         count = Digest()
-        result = corrected(da, correction, step, form, see=count.add)
+        if streamed(da.variable, form.use_gpu).chunks is None:
+            result = corrected(da, correction, step, form, see=count.add)
+        else:  # planes come back corrected only
+            for plane in Planes(da.variable.transpose(*dims)).raw_planes():
+                count.add(plane)
+            result = corrected(da, correction, step, form)
         step["applied_to"]["digest"] = provenance.digest_text(count.total)
     line = provenance.history_line({**step["apply"], "method": "apply"})
     return described(result, da, step, [line, provenance.history_line(step)])
@@ -91,13 +100,14 @@ def corrected(
 ) -> xr.DataArray:
     """The corrected volume with what was fitted; lazy where it is chunked, else `see` sees every plane."""
     corrections = recorded_corrections(step)
-    planes = Planes(da.variable.transpose(*volume_dims(da, step["section"]["name"])))
+    raw = da.variable.transpose(*volume_dims(da, step["section"]["name"]))
+    planes = Planes(streamed(raw, form.use_gpu))
     for one in corrections:
         planes = one.apply(planes, correction)
     if _scales(corrections):
         planes = planes.through(Transfer(clip_to_unit, steps=clip_steps))
     with progress.job("apply", int(np.prod(planes.data.shape[:-2]))):
-        values = planes.correct(np.dtype(form.dtype), see)
+        values = fetched(planes.correct(np.dtype(form.dtype), see), raw)
     result = da.copy(deep=False, data=values.transpose(*da.dims).data)
     result.encoding = {}
 
@@ -111,7 +121,7 @@ def corrected(
             attached["noise_floor"] = da.coords["noise_floor"].variable  # this one was 0, after the one that counts
         if "agarose_mask" in attached:
             rows = correction["section_index"].variable
-            attached["agarose_mask"] = along_planes(attached["agarose_mask"], rows, planes.data)
+            attached["agarose_mask"] = along_planes(attached["agarose_mask"], rows, raw)
         result = result.assign_coords(attached)
     return result
 

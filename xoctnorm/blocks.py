@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
+
+from xoctnorm.kernels.backend import as_array, namespace, to_host
 
 Place = tuple[Any, ...]
 
@@ -53,16 +55,25 @@ def places(data: xr.Variable, wanted: NDArray[np.bool_] | None = None) -> Iterat
             yield (*outer, slice(start, stop))
 
 
+def memory_of(data: xr.Variable) -> Any:
+    """An empty array as those that a Variable holds, or its chunks, by which the library is known; nothing is read."""
+    return data[(slice(0, 0),) * data.ndim].data if data.chunks is None else data.data._meta
+
+
+def on_host(data: xr.Variable) -> NDArray[Any]:
+    """All values of a small Variable on the host."""
+    return to_host(as_array(data.data))
+
+
 def loaded(part: xr.Variable) -> NDArray[np.generic]:
     """Part of a volume in memory: chunk after chunk into one array where threads compute, so that it is there once."""
     if part.chunks is None:
-        return np.asarray(part.data)
+        return cast(NDArray[np.generic], as_array(part.data))
     import dask.array
     from dask.base import get_scheduler
 
     if get_scheduler(collections=[part.data]) not in (dask.threaded.get, dask.get):
-        values: NDArray[np.generic] = part.to_numpy()
-        return values
-    values = np.empty(part.shape, part.dtype)
+        return cast(NDArray[np.generic], as_array(part.data))
+    values: NDArray[np.generic] = namespace(memory_of(part)).empty(part.shape, dtype=part.dtype)
     dask.array.store(part.data, values, lock=False)
     return values

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from xoctnorm import progress, provenance
 from xoctnorm.agarose import AgaroseMask, Mask, labelled_agarose
-from xoctnorm.blocks import BLOCK_BYTES, reopened
+from xoctnorm.blocks import BLOCK_BYTES, on_host, reopened
 from xoctnorm.checks import coverage_problems, mask_problems, volume_problems
 from xoctnorm.cluster import client_of, surveyed_by_workers
 from xoctnorm.corrections import (
@@ -28,6 +28,8 @@ from xoctnorm.corrections import (
 from xoctnorm.corrections.intensity import AUTO
 from xoctnorm.depths import coordinate_problems
 from xoctnorm.errors import InputError, collecting, raise_problems, warn
+from xoctnorm.gpu import UseGPU, circumstance, loops_on_host, streamed, use_problems
+from xoctnorm.kernels.backend import as_array
 from xoctnorm.kernels.digest import MODULUS
 from xoctnorm.memory import give_back
 from xoctnorm.metadata import RESERVED, TABLE_COORDS, describe
@@ -58,12 +60,14 @@ def fit(
     noise_mask: Mask | None = None,
     problems: Sequence[str] = (),
     notes: Sequence[str] = (),
+    use_gpu: UseGPU = False,
 ) -> xr.Dataset:
     """Fit corrections to a volume, each to what the earlier ones leave, and describe what was found.
 
     Further dims of the volume are fitted one by one. `problems` and `notes` are those that the caller
     knows of: problems are raised with those found here, notes become warnings and part of the record.
     """
+    problems = list(dict.fromkeys([*problems, *use_problems(use_gpu)]))
     given = {"agarose_mask": agarose_mask, "mask": tissue_mask, "seeds": seeds, "noise_floor": noise_mask}
     sections, masks = checked(da, call, section, given, problems)
     notes = [*notes, *_notes(corrections, sections), *_deep_chunks(da, section)]
@@ -74,7 +78,10 @@ def fit(
     decibels = any(isinstance(c, Linearize) and c.intensity in (AUTO, "db") for c in corrections)
     index = sections.index if any(c.wants_section_means for c in corrections) else None
     wanted = [after.wants_percentile for one, after in pairwise(corrections) if one.keeps_order]
-    means = any(one.finds_tissue_means and after.wants_tissue_means for one, after in pairwise(corrections))
+    # On a device halves of bins save nothing.
+    means = loops_on_host(da.variable, use_gpu) and any(
+        one.finds_tissue_means and after.wants_tissue_means for one, after in pairwise(corrections)
+    )
     # A mask that the user gave for every plane is read beside the volume.
     reads = sum(reads_of_fit(corrections, len(sections)).values()) + ("mask" in masks)
     with progress.job(call.method, reads * len(sections.index) * int(np.prod(sizes))):
@@ -82,9 +89,9 @@ def fit(
             at = dict(zip(further, place, strict=True))
             where = "".join(f"{dim} {index}: " for dim, index in at.items())
             try:
-                data = da.variable.transpose(*volume_dims(da, section)).isel(at)
+                data = streamed(da.variable.transpose(*volume_dims(da, section)).isel(at), use_gpu)
                 noise = _noise_part(masks.get("noise_floor"), at, data.dims)
-                outside = None if noise is None or noise.ndim > 2 else np.asarray(noise.data, bool)
+                outside = None if noise is None or noise.ndim > 2 else on_host(noise).astype(bool)
                 part, part_notes, part_decisions, of_values = _fit_volume(
                     Volume(
                         data,
@@ -118,6 +125,7 @@ def fit(
         [{"name": c.name, "parameters": c.parameters()} for c in corrections],
         provenance.identity(da, digest),
         notes,
+        circumstance(da.variable, use_gpu),
     )
     step["decisions"] = decisions
     step["linearized"] = bool("intensity_scale" in fitted and (fitted["intensity_scale"] != 0).any())
@@ -191,8 +199,8 @@ def checked(
                 continue
             masks[name] = labelled_agarose(name, mask, da, section, sections or _ONE_SECTION)
             if name == "agarose_mask":
-                raise_problems(name, coverage_problems(name, masks[name].transpose(..., "y", "x").to_numpy()))
-            elif not masks[name].any():
+                raise_problems(name, coverage_problems(name, on_host(masks[name].variable.transpose(..., "y", "x"))))
+            elif not on_host(masks[name].variable).any():
                 raise_problems(name, ["seeds is False everywhere: make it True on some pixels that are agarose"])
     raise_problems(call.method, found)
     assert sections is not None
@@ -203,7 +211,7 @@ def labelled_mask(name: str, mask: Mask, da: xr.DataArray, dims: tuple[str, ...]
     """Give a plain mask the dims of the volume that it must have, and check that it fits."""
     if not isinstance(mask, xr.DataArray):
         ordered = dims if len(dims) == 2 else tuple(str(dim) for dim in da.dims if dim in dims)
-        array = np.asarray(mask)
+        array = as_array(mask)
         if array.ndim != len(ordered):
             raise_problems(name, [f"{name} has shape {array.shape}: a plain array needs the dims {ordered}"])
         mask = xr.DataArray(array, dims=ordered)
@@ -264,7 +272,7 @@ def _agarose_part(mask: xr.DataArray | None, at: Mapping[str, int], sections: Se
     if mask is None:
         return None
     part = mask.variable.isel({d: i for d, i in at.items() if d in mask.dims}).transpose(..., "y", "x")
-    return AgaroseMask(part.load() if part.chunks is None else part.compute(), sections.index)
+    return AgaroseMask(part.copy(data=on_host(part)), sections.index)
 
 
 def _pixel_area(da: xr.DataArray) -> float:

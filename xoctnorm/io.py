@@ -25,6 +25,7 @@ from xoctnorm.cf import cf_dataset, stored
 from xoctnorm.cluster import blocks_in_order, client_of, results
 from xoctnorm.errors import raise_problems
 from xoctnorm.files import sources, sync
+from xoctnorm.gpu import on_host_to_write
 from xoctnorm.pending import pending_digests, with_digests
 from xoctnorm.provenance import ATTRIBUTE
 
@@ -87,6 +88,7 @@ def write_netcdf(volume: xr.DataArray, path: str | os.PathLike[str], *, compleve
     >>> back.name, back.section.values.tolist(), float(back.sum())
     ('volume', ['a', 'a', 'b', 'b'], 36.0)
     """
+    volume = on_host_to_write(volume)
     problems = [*_path_problems(volume, path), *type_problems(volume)]
     if isinstance(complevel, bool) or not isinstance(complevel, int | np.integer) or not 0 <= complevel <= 9:
         problems.append(f"complevel={complevel!r}: needs an integer from 0 (no compression) to 9; 1 is a good choice")

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,15 +24,17 @@ from xoctnorm.corrections.histogram import section_tables
 from xoctnorm.corrections.scale import section_percentile
 from xoctnorm.corrections.zprofile import tissue_mean
 from xoctnorm.errors import OctnormWarning, raise_problems
+from xoctnorm.gpu import uploading, use_problems
+from xoctnorm.kernels.backend import alike, as_array, concatenated, namespace, on_host, parts_of, side_by_side, to_host
 from xoctnorm.kernels.background import background_steps, multiply_where
 from xoctnorm.kernels.histograms import Mapping, bin_centers, histogram
 from xoctnorm.kernels.masks import MeanProjection, otsu_agarose_mask
 from xoctnorm.kernels.order_statistics import POSITIVE, Bracket, Counted, bracket_of, counted, plane_thresholds, spread
 from xoctnorm.kernels.smoothing import factors_to_median, profile_gains, smooth_where_present
 from xoctnorm.kernels.steps import Step, take
-from xoctnorm.kernels.strips import single, strips
+from xoctnorm.kernels.strips import single
 from xoctnorm.sections import equal_division
-from xoctnorm.threads import in_threads
+from xoctnorm.statistics import by_section
 
 __all__ = [
     "apply_histogram_matching",
@@ -91,16 +94,17 @@ def normalize_volume(
     array([1., 2.], dtype=float32)
     """
     planes, problems = _checked(vol)
-    mask, mask_problems = _checked_mask("agarose_mask", agarose_mask, planes.shape[1:])
+    mask, mask_problems = _checked_mask("agarose_mask", agarose_mask, planes, planes.shape[1:])
     problems += [*mask_problems, *Background(percentile_max=percentile_max).problems()]
     raise_problems("normalize_volume", problems)
-    if not mask.any():
+    if not to_host(mask.any()):
         warnings.warn("agarose_mask has no pixel: the result is NaN everywhere", OctnormWarning, stacklevel=2)
         shape = planes.shape
-        return np.full(shape, np.nan, np.float32), np.full(shape[0], np.nan, np.float32)
+        unknown = namespace(planes).full(shape, np.nan, dtype=np.float32)
+        return unknown, np.full(shape[0], np.nan, np.float32)
 
     floors, caps = np.array(
-        list(in_threads(lambda plane: plane_thresholds(plane, mask, percentile_max), planes)), np.float32
+        list(side_by_side(lambda plane: plane_thresholds(plane, mask, percentile_max), planes, planes)), np.float32
     ).T
     spans = caps - floors
     divisor = np.fmax.reduce(spans)
@@ -147,16 +151,16 @@ def get_agarose_mask(vol: ArrayLike, smoothing_sigma: float = 1.0) -> tuple[NDAr
 
     def mean(rows: slice) -> NDArray[np.floating]:
         strip = planes[:, rows]
-        projection = MeanProjection(strip.shape[1:], planes.dtype)
+        projection = MeanProjection(planes.dtype)
         for part in strip:
             projection.add(part)
         return projection.mean()
 
-    means = np.concatenate(list(in_threads(mean, strips(planes.shape[1:]))))
+    means = np.concatenate(list(side_by_side(mean, parts_of(planes[0]), planes)))
     mask, threshold = otsu_agarose_mask(means, smoothing_sigma)
     if np.isnan(threshold):
         raise_problems("get_agarose_mask", ["no pixel of the volume has a mean above 0, so there is no threshold"])
-    return mask, threshold
+    return alike(mask, planes), threshold
 
 
 def compute_scale_factors(
@@ -237,7 +241,8 @@ def apply_histogram_matching(
     tissue_threshold
         Voxels at or below it are left alone.
     use_gpu
-        Accepted as by the reference, which falls back to the CPU in silence; the CPU is used.
+        Whether a volume of the host goes through a graphics processor, plane by plane; without one that works the CPU
+        is used, in silence as by the reference.
 
     Returns
     -------
@@ -260,15 +265,20 @@ def apply_histogram_matching(
     """
     planes, problems = _checked(vol)
     settings = HistogramMatch(n_bins, tissue_threshold)
-    raise_problems("apply_histogram_matching", [*problems, *settings.problems(), *_division_problems(n_serial_slices)])
+    problems += [*settings.problems(), *_division_problems(n_serial_slices), *use_problems(use_gpu)]
+    raise_problems("apply_histogram_matching", problems)
     starts = _starts(len(planes), n_serial_slices)
     row = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
     counts = np.zeros((len(starts) - 1, n_bins), np.int64)
-    of_planes = in_threads(lambda plane: histogram(single(plane), n_bins, tissue_threshold), planes)
-    np.add.at(counts, row, list(of_planes))
+    there = uploading(planes, use_gpu)
+    of_planes = side_by_side(
+        lambda plane: histogram(single(there(plane)), n_bins, tissue_threshold), planes, like=there(planes[:0])
+    )
+    for section, of_section in enumerate(by_section(of_planes, row)):
+        counts[section] = to_host(sum(of_section))
     centers = bin_centers(n_bins, tissue_threshold)
     mapping = Mapping.of(section_tables(counts, centers), centers, tissue_threshold)
-    return _by_steps(planes, lambda z: mapping.steps(row[z]))
+    return _by_steps(planes, lambda z: mapping.steps(row[z]), there)
 
 
 def apply_zprofile_smoothing(
@@ -309,7 +319,7 @@ def apply_zprofile_smoothing(
     True
     """
     planes, problems = _checked(vol)
-    tissue, mask_problems = _checked_mask("mask", mask, planes.shape)
+    tissue, mask_problems = _checked_mask("mask", mask, planes, planes.shape)
     problems += [
         *mask_problems,
         *number_problems("sigma", sigma, -np.inf),
@@ -318,8 +328,8 @@ def apply_zprofile_smoothing(
     raise_problems("apply_zprofile_smoothing", problems)
     means = np.full(len(planes), np.nan)
     if sigma > 0:
-        of_planes = in_threads(
-            lambda z: tissue_mean(single(planes[z]), tissue[z], min_tissue_voxels), range(len(planes))
+        of_planes = side_by_side(
+            lambda z: tissue_mean(single(planes[z]), tissue[z], min_tissue_voxels), range(len(planes)), planes
         )
         means[:] = list(of_planes)
     if np.count_nonzero(~np.isnan(means)) < 3:
@@ -330,7 +340,7 @@ def apply_zprofile_smoothing(
 
 def _checked(vol: ArrayLike) -> tuple[NDArray[np.floating], list[str]]:
     """The volume as an array, and what is wrong with it."""
-    array = np.asarray(vol)
+    array = as_array(vol)
     problems = []
     if array.ndim != 3:
         problems.append(f"vol has shape {array.shape}: three axes (z, y, x) are needed")
@@ -341,9 +351,11 @@ def _checked(vol: ArrayLike) -> tuple[NDArray[np.floating], list[str]]:
     return array, problems
 
 
-def _checked_mask(name: str, mask: ArrayLike, shape: tuple[int, ...]) -> tuple[NDArray[np.bool_], list[str]]:
-    """The mask as an array, and what is wrong with it."""
-    array = np.asarray(mask)
+def _checked_mask(
+    name: str, mask: ArrayLike, planes: NDArray[np.floating], shape: tuple[int, ...]
+) -> tuple[NDArray[np.bool_], list[str]]:
+    """The mask as an array where the planes are, and what is wrong with it."""
+    array = alike(as_array(mask), planes)
     problems = []
     if array.dtype != bool:
         problems.append(f"{name} has dtype {array.dtype}: bool is accepted; compare first, for instance mask > 0")
@@ -361,10 +373,22 @@ def _starts(n_planes: int, n_serial_slices: int | None) -> list[int]:
     return equal_division(n_planes, n_planes if n_serial_slices is None else int(n_serial_slices))
 
 
-def _by_steps(planes: NDArray[np.floating], steps: Callable[[int], list[Step]]) -> NDArray[np.float32]:
-    """The result of the steps of every plane."""
-    out = np.empty(planes.shape, np.float32)
-    for _ in in_threads(lambda z: take(steps(z), planes[z], out[z]), range(len(planes))):
+def _by_steps(
+    planes: NDArray[np.floating], steps: Callable[[int], list[Step]], there: Callable[[Any], Any] = lambda plane: plane
+) -> NDArray[np.float32]:
+    """The result of the steps of every plane; `there` brings a plane to where they are taken."""
+    out: NDArray[np.float32] = namespace(planes).empty(planes.shape, dtype=np.float32)
+
+    def of_plane(z: int) -> None:
+        plane = there(planes[z])
+        if on_host(plane) == on_host(out):
+            take(steps(z), plane, out[z])
+            return
+        changed = single(plane)
+        take(steps(z), changed, changed)
+        out[z] = to_host(changed)
+
+    for _ in side_by_side(of_plane, range(len(planes)), like=there(planes[:0])):
         pass
     return out
 
@@ -373,24 +397,23 @@ def _by_strips(
     planes: NDArray[np.floating], correct: Callable[[int, slice, NDArray[np.float32], NDArray[np.float32]], None]
 ) -> NDArray[np.float32]:
     """The result of `correct(z, rows, strip, out)`, which corrects some rows of a plane, in float32, into `out`."""
-    out = np.empty(planes.shape, np.float32)
+    out: NDArray[np.float32] = namespace(planes).empty(planes.shape, dtype=np.float32)
 
     def of_plane(z: int) -> None:
-        for rows in strips(planes.shape[1:]):
+        for rows in parts_of(planes[z]):
             correct(z, rows, single(planes[z, rows]), out[z, rows])
 
-    for _ in in_threads(of_plane, range(len(planes))):
+    for _ in side_by_side(of_plane, range(len(planes)), planes):
         pass
     return out
 
 
 def _section_metric(planes: NDArray[np.floating], percentile: float) -> float:
     """Percentile of the voxels above 0 of a section; 0, which means missing, with fewer than 500."""
-    some = np.concatenate([np.empty(0), *(spread(plane, number=z) for z, plane in enumerate(planes))]).astype(
-        np.float32
-    )
+    samples = [spread(plane, number=z) for z, plane in enumerate(planes)]
+    some = concatenated([planes[:0].reshape(-1), *samples]).astype(np.float32)
     for bracket in (bracket_of(some[some > 0], percentile / 100), Bracket()):
-        parts = in_threads(partial(_positive, bracket=bracket), planes)
+        parts = side_by_side(partial(_positive, bracket=bracket), planes, planes)
         metric = section_percentile(list(parts), percentile)
         if metric is not None:
             break

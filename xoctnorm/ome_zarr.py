@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from xoctnorm.errors import listed, warn
+from xoctnorm.gpu import on_host_to_write
 from xoctnorm.kernels.pyramid import halved_planes
 from xoctnorm.provenance import SOURCE
 from xoctnorm.zarr_store import Contents, write_store
@@ -45,6 +46,7 @@ def write_ome_zarr(
     overwrite: bool = False,
 ) -> Path | str:
     """Write a volume as OME-Zarr; see the accessor's ``to_ome_zarr``."""
+    volume = on_host_to_write(volume)
     with checked_place("to_ome_zarr", volume, path, overwrite, *_problems(volume, version, levels)) as place:
         volume = volume.transpose(*_axes_order(volume))
         ds, lazy = prepared(volume, "to_ome_zarr()")

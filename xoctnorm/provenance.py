@@ -37,11 +37,12 @@ def new_step(
     corrections: Sequence[Mapping[str, Any]],
     fitted_on: Mapping[str, Any],
     warnings: Sequence[str],
+    device: Mapping[str, str],
 ) -> dict[str, Any]:
     """Make the record of one step, JSON-able: what was called, on what, by what, and what it warned of."""
     step = {
         "method": method,
-        **circumstances(parameters, warnings),
+        **circumstances(parameters, warnings, device),
         "corrections": list(corrections),
         "fitted_on": dict(fitted_on),
         "applied_to": None,
@@ -50,12 +51,12 @@ def new_step(
     return plain
 
 
-def circumstances(parameters: Mapping[str, Any], warnings: Sequence[str]) -> dict[str, Any]:
+def circumstances(parameters: Mapping[str, Any], warnings: Sequence[str], device: Mapping[str, str]) -> dict[str, Any]:
     """When, with which parameters, by what and on what a call was computed, and what it warned of."""
     return {
         "time": now(),
         "parameters": dict(parameters),
-        "device": "cpu",
+        **device,
         "software": dict(_software()),
         "warnings": list(warnings),
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ import xarray as xr
 from xoctnorm import provenance
 from xoctnorm.agarose import SECTIONS, Mask, along_planes, labelled_agarose
 from xoctnorm.applying import Form, corrected, described
+from xoctnorm.blocks import memory_of
 from xoctnorm.checks import dims_problems, volume_problems
 from xoctnorm.corrections import (
     METHODS,
@@ -30,31 +31,41 @@ from xoctnorm.corrections.tissue_drift import METHODS as TISSUE_METHODS
 from xoctnorm.errors import collecting, listed, raise_problems
 from xoctnorm.fitting import Call, fit, labelled_mask
 from xoctnorm.floors import going_on, without_noise_mask
+from xoctnorm.gpu import UseGPU
+from xoctnorm.kernels.backend import alike, as_array, namespace
 from xoctnorm.kernels.digest import digest
 from xoctnorm.sections import find_sections, plane_dims, section_labels, sections_table
-from xoctnorm.settings import Normalization
+from xoctnorm.settings import USE_GPU, Normalization
 from xoctnorm.whole_job import method_problems, whole_job
 
 AGAROSE_TABLES = ("agarose_origin", "agarose_separability", "agarose_coverage", "agarose_contact")
 
 
 def fit_normalization(
-    da: xr.DataArray, settings: Normalization, agarose_mask: Mask | str | None, form: Form | None = None
+    da: xr.DataArray,
+    settings: Normalization,
+    agarose_mask: Mask | str | None,
+    form: Form | None = None,
+    use_gpu: UseGPU = USE_GPU,
 ) -> xr.Dataset:
     """Fit the whole job; `form` is that of the result, where it follows at once."""
     job = whole_job(da, settings, agarose_mask, form)
     parameters = {"agarose_mask": _named(agarose_mask), **asdict(job.settings)}
     if job.noise_mask is not None:
         parameters["noise_floor"] = _named(job.noise_mask)
+    call = Call("fit", {**parameters, "use_gpu": use_gpu})
+    if form is not None:
+        call, use_gpu = Call("normalize", parameters | form.record()), form.use_gpu
     return fit(
         da,
         job.corrections,
-        Call("fit", parameters) if form is None else Call("normalize", parameters | form.record()),
+        call,
         section=settings.section,
         agarose_mask=job.agarose_mask,
         noise_mask=job.noise_mask,
         problems=job.problems,
         notes=job.notes,
+        use_gpu=use_gpu,
     )
 
 
@@ -81,6 +92,7 @@ def single_step(
         section=section,
         problems=list(dict.fromkeys([*problems, *correction.problems(), *form.problems(da)])),
         notes=notes,
+        use_gpu=form.use_gpu,
     )
     return _applied(da, fitted, form)
 
@@ -152,6 +164,7 @@ def _tissue_step(
             *form.problems(da),
         ],
         notes=notes,
+        use_gpu=form.use_gpu,
     )
     return _applied(da, fitted, form)
 
@@ -185,6 +198,7 @@ def match_quantiles(
             *correction.problems(),
             *form.problems(da),
         ],
+        use_gpu=form.use_gpu,
     )
     return _applied(da, fitted, form)
 
@@ -204,6 +218,7 @@ def smooth_zprofile(
         agarose_mask=agarose,
         tissue_mask=mask,
         problems=[*correction.problems(), *form.problems(da)],
+        use_gpu=form.use_gpu,
     )
     result = _applied(da, fitted, form)
     if mask is None:
@@ -211,10 +226,24 @@ def smooth_zprofile(
     inside = labelled_mask("mask", mask, da, (*plane_dims(da, section), "y", "x")).variable.set_dims(da.sizes)
     before = unread(da)
     if result.chunks is None:
-        np.copyto(result.data, before.data, where=~inside.transpose(*da.dims).to_numpy(), casting="unsafe")
+        within = alike(as_array(inside.transpose(*da.dims).data), result.data)
+        namespace(result.data).copyto(result.data, before.data, where=~within, casting="unsafe")
         return result
-    kept = result.variable.where(inside, before.astype(result.dtype))
-    return result.copy(data=kept.transpose(*da.dims).data)
+    return result.copy(data=_voxelwise(_chosen, inside, result.variable, before).transpose(*da.dims).data)
+
+
+def _chosen(inside: Any, changed: Any, before: Any) -> Any:
+    return namespace(changed).where(alike(inside, changed), changed, before.astype(changed.dtype))
+
+
+def _voxelwise(function: Callable[..., Any], mask: xr.Variable, *values: xr.Variable) -> xr.Variable:
+    """What follows from a mask, on the host or beside the values, and values, lazily where these are chunked."""
+    like = memory_of(values[0])
+    meta = function(like.astype(bool), *(like for _ in values))
+    result: xr.Variable = xr.apply_ufunc(
+        function, mask, *values, dask="parallelized", dask_gufunc_kwargs={"meta": meta}
+    )
+    return result
 
 
 def agarose_mask(
@@ -256,12 +285,16 @@ def tissue_mask(da: xr.DataArray, mask: Mask | None, correction: OtsuMask, *, se
         planes = plane_dims(da, section)
         rows = xr.Variable(planes, sections.index.reshape([da.sizes[dim] for dim in planes]))
         outline = along_planes(outline, rows, values)
-    tissue = (~outline & (values != 0) & values.notnull()).transpose(*da.dims)
+    tissue = _voxelwise(_not_empty, outline, values).transpose(*da.dims)
     result = da.drop_vars([name for name, coord in da.coords.items() if provenance.is_ours(coord)])
     result = result.copy(deep=False, data=tissue.data).rename("tissue_mask")
     result.attrs = {"long_name": "tissue: neither agarose nor empty", "units": "1"}
     result.encoding = {}
     return result
+
+
+def _not_empty(outline: Any, values: Any) -> Any:
+    return ~alike(outline.astype(bool), values) & (values != 0) & (values == values)
 
 
 def assign_sections(
@@ -318,6 +351,6 @@ def _named(mask: Mask | str | None) -> Any:
     if mask is None or isinstance(mask, str):
         return mask
     shape = "x".join(str(n) for n in np.shape(mask))
-    if getattr(mask, "chunks", None) is not None or np.asarray(mask).dtype != bool:
+    if getattr(mask, "chunks", None) is not None or as_array(mask).dtype != bool:
         return f"<mask {shape}>"
-    return f"<mask {shape} {provenance.digest_text(digest(np.asarray(mask), 0))}>"
+    return f"<mask {shape} {provenance.digest_text(digest(as_array(mask), 0))}>"

@@ -30,6 +30,9 @@ from xoctnorm.corrections.tissue_drift import METHODS as TISSUE_METHODS
 from xoctnorm.corrections.unit_scale import FLOORS
 from xoctnorm.errors import listed
 
+USE_GPU: bool | str = False
+"""Whether volumes of the host are computed on a graphics processor, unless a call says so."""
+
 NoiseFloor = str | float | Sequence[float] | xr.DataArray | NDArray[np.generic]
 
 OF_REFERENCE: tuple[str | None, ...] = (PercentileScale.name, HistogramMatch.name, None)

@@ -13,12 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xoctnorm.errors import listed
+from xoctnorm.kernels.backend import parts_of, side_by_side
 from xoctnorm.kernels.digest import MODULUS, digest
 from xoctnorm.kernels.masks import MeanProjection, SectionMeans
 from xoctnorm.kernels.order_statistics import spread
 from xoctnorm.kernels.section_images import SectionImages
-from xoctnorm.kernels.strips import strips
-from xoctnorm.threads import in_threads
 
 Item = TypeVar("Item")
 
@@ -104,9 +103,10 @@ def survey(
     for block in blocks:
         if not of_strips:
             shape, step = block.shape[1:], sampled_step(n_planes * block[0].size)
-            of_strips = [StripSurvey(rows, shape, block.dtype, section_index) for rows in strips(shape)]
+            of_strips = [StripSurvey(rows, shape, block.dtype, section_index) for rows in parts_of(block[0])]
         first = len(samples)
-        for _ in in_threads(partial(StripSurvey.add_rows_of, block=block, first=first, start=start), of_strips):
+        add = partial(StripSurvey.add_rows_of, block=block, first=first, start=start)
+        for _ in side_by_side(add, of_strips, like=block):
             pass
         samples += [spread(plane, step, number).copy() for number, plane in enumerate(block, first)]
         if images is not None:
@@ -134,11 +134,12 @@ def put_together(
     digest = sum(strip.digest for strip in of_strips) % MODULUS
     if overflowing:  # such a volume is refused; its means may not exist
         return Survey(np.empty((0, 0)), lowest, highest, tuple(overflowing), digest)
-    first = of_strips[0].projection.mean()
-    mean = np.empty((sum(strip.n_rows for strip in of_strips), first.shape[1]), first.dtype)
-    row = 0
+    n_rows, row = sum(strip.n_rows for strip in of_strips), 0
     for strip in of_strips:
-        mean[row : row + strip.n_rows] = strip.projection.mean()
+        part = strip.projection.mean()
+        if not row:
+            mean = np.empty((n_rows, part.shape[1]), part.dtype)
+        mean[row : row + strip.n_rows] = part
         row += strip.n_rows
     if images is not None:
         images.extend(whole_images([list(strip.sections.means()) for strip in of_strips], outside))
@@ -168,8 +169,7 @@ class StripSurvey:
     ) -> None:
         self.n_rows = rows.stop - rows.start
         self._rows, self._shape, self._section_index = rows, shape, section_index
-        strip = self.n_rows, shape[1]
-        self.projection, self.sections = MeanProjection(strip, dtype), SectionMeans(strip)
+        self.projection, self.sections = MeanProjection(dtype), SectionMeans()
         self.ranges: list[tuple[float, float]] = []
         self.digest = 0
 

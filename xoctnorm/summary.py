@@ -14,10 +14,11 @@ from xoctnorm.errors import InputError
 from xoctnorm.plan import in_bytes, sizes_text
 from xoctnorm.provenance import is_ours, jsonable, steps_of
 from xoctnorm.sections import find_sections
-from xoctnorm.settings import Normalization
+from xoctnorm.settings import USE_GPU, Normalization
 
 _MOST_LABELS = 12
-_DEFAULTS = {**jsonable(asdict(Normalization())), "agarose_mask": None, "dtype": "float32", "attach": True}
+_OF_RESULT = {"agarose_mask": None, "dtype": "float32", "attach": True, "use_gpu": USE_GPU}
+_DEFAULTS = {**jsonable(asdict(Normalization())), **_OF_RESULT}
 
 
 def summary(da: xr.DataArray) -> list[tuple[str, str]]:

@@ -12,8 +12,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from xoctnorm.kernels.backend import alike, namespace, parts_of
 from xoctnorm.kernels.steps import INTERPOLATE, Step, take, taken_as_it_is
-from xoctnorm.kernels.strips import single, strips
+from xoctnorm.kernels.strips import single
 
 Plane = NDArray[np.float32]
 
@@ -64,7 +65,7 @@ def correct_block(
 ) -> NDArray[np.generic]:
     """Correct planes, or parts of planes."""
     laid_out = [one.laid_out(values, block.shape) for one, values in zip(axes, parameters, strict=True)]
-    out = np.empty(block.shape, dtype)
+    out: NDArray[np.generic] = namespace(block).empty(block.shape, dtype=dtype)
     for plane in np.ndindex(block.shape[:-2]):
         through(transfers, block[plane], [p[plane] for p in laid_out], axes, out[plane])
     return out
@@ -75,15 +76,15 @@ def through(
     plane: NDArray[np.generic],
     parameters: Sequence[NDArray[np.generic]],
     axes: Sequence[Axes],
-    out: NDArray[np.generic],
+    out: NDArray[Any],
 ) -> None:
     """Correct a plane into `out`: all transfers of one strip happen while it is in the cache, or of one block."""
     steps = _steps(transfers, parameters, axes)
     if steps is not None and taken_as_it_is(plane) and out.dtype == np.float32:
         take(steps, plane, out)
         return
-    for rows in strips(plane.shape):
-        strip = out[rows] if out.dtype == np.float32 else np.empty(out[rows].shape, np.float32)
+    for rows in parts_of(plane):
+        strip = out[rows] if out.dtype == np.float32 else namespace(out).empty(out[rows].shape, dtype=np.float32)
         strip[...] = plane[rows]
         corrected = strip
         if steps is not None:
@@ -135,12 +136,14 @@ class Look:
     def at(self, job_and_plane: tuple[Job, NDArray[np.generic]]) -> Any:
         """What the function finds in a plane, of which the values are given as they came."""
         job, plane = job_and_plane
+        beside = [alike(values, plane) for values in job.beside]
         if not self.transfers:
-            return self.function(job.number, plane if self.any_dtype else single(plane), *job.beside)
-        if getattr(_own, "shape", None) != plane.shape:
-            _own.plane, _own.shape = np.empty(plane.shape, np.float32), plane.shape
+            return self.function(job.number, plane if self.any_dtype else single(plane), *beside)
+        kind = type(plane), plane.shape
+        if getattr(_own, "kind", None) != kind:
+            _own.plane, _own.kind = namespace(plane).empty(plane.shape, dtype=np.float32), kind
         through(self.transfers, plane, job.parameters, self.axes, _own.plane)
-        return self.function(job.number, _own.plane, *job.beside)
+        return self.function(job.number, _own.plane, *beside)
 
 
 class Job(NamedTuple):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 import numpy as np
 import xarray as xr
@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from xoctnorm import progress
 from xoctnorm.agarose import AgaroseMask
-from xoctnorm.blocks import Place, loaded, places
+from xoctnorm.blocks import Place, loaded, memory_of, on_host, places
 from xoctnorm.depths import depth_of_planes, position_of_planes
+from xoctnorm.kernels.backend import alike, namespace, side_by_side
 from xoctnorm.kernels.background import between
 from xoctnorm.kernels.order_statistics import Ends
 from xoctnorm.sections import Sections, plane_dims
-from xoctnorm.threads import in_threads
 from xoctnorm.transfers import Axes, Job, Look, Plane, Transfer, correct_block, through
 
 if TYPE_CHECKING:
@@ -88,8 +88,10 @@ class Planes:
         computes, its workers call the function. One pass is one read of the volume.
         """
         look = Look(function, self.transfers, self._axes(), any_dtype)
+        like = memory_of(self.data)
+        there = [Alike(one, like) for one in beside]
         if self.data.chunks is None:
-            return in_threads(look.at, chain.from_iterable(self._jobs_with_planes(beside, only)))
+            return side_by_side(look.at, chain.from_iterable(self._jobs_with_planes(there, only)), like)
         from xoctnorm.cluster import client_of, looked_at_by_workers
 
         cluster = client_of(self.data.data)
@@ -97,7 +99,7 @@ class Planes:
             jobs = (self._jobs(place, beside, only) for place in places(self.data))
             return looked_at_by_workers(cluster, look, self.data, jobs)
         # One run of planes after the other: planes that wait for a thread would keep theirs while the next is read.
-        return chain.from_iterable(in_threads(look.at, jobs) for jobs in self._jobs_with_planes(beside, only))
+        return chain.from_iterable(side_by_side(look.at, jobs, like) for jobs in self._jobs_with_planes(there, only))
 
     def _jobs_with_planes(
         self, beside: Sequence[OfPlanes] = (), only: NDArray[np.bool_] | None = None
@@ -128,6 +130,7 @@ class Planes:
         self, dtype: np.dtype[np.generic], see: Callable[[NDArray[np.generic]], None] | None = None
     ) -> xr.Variable:
         """All planes after all transfers, lazily where the volume is chunked; otherwise `see` sees each as it came."""
+        like = memory_of(self.data)
         correct = partial(correct_block, transfers=self.transfers, axes=self._axes(), dtype=dtype)
         if self.data.chunks is not None:
             parameters = [p for t in self.transfers for p in t.parameters]
@@ -137,10 +140,10 @@ class Planes:
                 *parameters,
                 input_core_dims=[[], *(self._own_dims(p) for p in parameters)],
                 dask="parallelized",
-                output_dtypes=[dtype],
+                dask_gufunc_kwargs={"meta": namespace(like).empty((0,) * self.data.ndim, dtype=dtype)},
             )
             return result
-        out = np.empty(self.data.shape, dtype)
+        out = namespace(like).empty(self.data.shape, dtype=dtype)
         planes = out.reshape(-1, *out.shape[-2:])
         axes = self._axes()
 
@@ -149,7 +152,7 @@ class Planes:
             through(self.transfers, plane, job.parameters, axes, planes[job.number])
             return plane
 
-        for plane in in_threads(of_plane, chain.from_iterable(self._jobs_with_planes())):
+        for plane in side_by_side(of_plane, chain.from_iterable(self._jobs_with_planes()), like):
             if see is not None:
                 see(plane)
         return xr.Variable(self.data.dims, out)
@@ -181,6 +184,30 @@ class Planes:
 PlanesT = TypeVar("PlanesT", bound=Planes)
 
 
+class Alike:
+    """What is beside planes, in the memory where these are: an array that planes share goes there once."""
+
+    def __init__(self, one: OfPlanes, like: Any) -> None:
+        self._one, self._like = one, like
+        self._given: Any = None
+        self._there: Any = None
+
+    def of_plane(self, number: int) -> NDArray[np.generic]:
+        """What belongs to a plane."""
+        given = self._one.of_plane(number)
+        if self._given is None or not _same(given, self._given):
+            self._given, self._there = given, alike(given, self._like)
+        there: NDArray[np.generic] = self._there
+        return there
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two arrays are views of the same values."""
+    if not isinstance(one, np.ndarray) or not isinstance(other, np.ndarray):
+        return one is other
+    return one.__array_interface__ == other.__array_interface__
+
+
 class PlaneMasks:
     """Masks that users gave: `(y, x)`, or one for every plane, which are read block after block as they are asked for.
 
@@ -188,7 +215,7 @@ class PlaneMasks:
     """
 
     def __init__(self, variable: xr.Variable) -> None:
-        self._one = variable.to_numpy().astype(bool, copy=False) if variable.ndim == 2 else None
+        self._one = on_host(variable).astype(bool, copy=False) if variable.ndim == 2 else None
         self._planes = enumerate(Planes(variable).raw_planes() if variable.ndim > 2 else ())
 
     def of_plane(self, number: int) -> NDArray[np.bool_]:
@@ -311,7 +338,7 @@ class Volume(Planes):
         assert not any(isinstance(at, slice) for one in axes for at in one.across)
         laid_out = [p.reshape(-1, *p.shape[self.data.ndim - 2 :]) for p in self._laid_out()]
         for number, values in enumerate(of_planes):
-            some = np.empty((1, values.size), np.float32)
+            some = namespace(values).empty((1, values.size), dtype=np.float32)
             through(self.transfers, values[None], [p[number] for p in laid_out], axes, some)
             yield some[0]
 

@@ -16,6 +16,7 @@ import xarray as xr
 
 from xoctnorm.cf import cf_dataset
 from xoctnorm.errors import raise_problems
+from xoctnorm.gpu import on_host_to_write
 from xoctnorm.io import type_problems
 from xoctnorm.optional import missing
 from xoctnorm.pieces import Region, file_chunks, piece_ends, written_alone
@@ -26,6 +27,7 @@ from xoctnorm.zarr_store import Contents, write_store
 
 def write_zarr(volume: xr.DataArray, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path | str:
     """Write a volume as a Zarr store that resumes after an interruption; see the accessor's ``to_zarr``."""
+    volume = on_host_to_write(volume)
     with checked_place("to_zarr", volume, path, overwrite) as place:
         ds, lazy = prepared(volume, "to_zarr()")
         (name,) = ds.data_vars

@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike
 
 from xoctnorm.accessor.part import Part
 from xoctnorm.agarose import Mask
-from xoctnorm.settings import NoiseFloor, Normalization
+from xoctnorm.settings import USE_GPU, NoiseFloor, Normalization
 
 
 class WholeJob(Part):
@@ -45,6 +45,7 @@ class WholeJob(Part):
         zprofile_sigma: float = Normalization.zprofile_sigma,
         min_tissue_voxels: int = Normalization.min_tissue_voxels,
         section: str = Normalization.section,
+        use_gpu: bool | str = USE_GPU,
     ) -> xr.Dataset:
         """Fit the whole job and return the correction, without applying it.
 
@@ -107,7 +108,7 @@ class WholeJob(Part):
         )
         from xoctnorm import recipes
 
-        return recipes.fit_normalization(self._volume, settings, agarose_mask)
+        return recipes.fit_normalization(self._volume, settings, agarose_mask, use_gpu=use_gpu)
 
     def apply(
         self,
@@ -116,6 +117,7 @@ class WholeJob(Part):
         match: str = "coordinates",
         dtype: DTypeLike = np.float32,
         attach: bool = True,
+        use_gpu: bool | str = USE_GPU,
     ) -> xr.DataArray:
         """Apply a correction to this volume: the one it was fitted to, or another with the same planes.
 
@@ -134,6 +136,8 @@ class WholeJob(Part):
             Floating dtype of the result. The computation is in float32.
         attach
             Whether the fitted numbers come along as coordinates.
+        use_gpu
+            See `normalize`.
 
         Returns
         -------
@@ -147,7 +151,7 @@ class WholeJob(Part):
         """
         from xoctnorm.applying import Form, apply
 
-        return apply(self._volume, correction, Form(dtype, attach), match=match)
+        return apply(self._volume, correction, Form(dtype, attach, use_gpu), match=match)
 
     def normalize(
         self,
@@ -180,6 +184,7 @@ class WholeJob(Part):
         section: str = Normalization.section,
         dtype: DTypeLike = np.float32,
         attach: bool = True,
+        use_gpu: bool | str = USE_GPU,
     ) -> xr.DataArray:
         """Normalize a volume: noise floor, drift between sections, jitter and, where asked for, decay, in one call.
 
@@ -268,6 +273,10 @@ class WholeJob(Part):
             Floating dtype of the result. The computation is in float32.
         attach
             Whether the fitted numbers come along as coordinates.
+        use_gpu
+            True streams a volume of the host through a graphics processor, by CuPy, a block at a time, and the result
+            comes back. Where there is no device that works the CPU computes, and the record says why;
+            ``"require"`` makes that an error. A volume on a device, as from ``da.cupy.as_cupy()``, always stays there.
 
         Returns
         -------
@@ -338,4 +347,4 @@ class WholeJob(Part):
         from xoctnorm import recipes
         from xoctnorm.applying import Form
 
-        return recipes.normalize(self._volume, settings, agarose_mask, Form(dtype, attach))
+        return recipes.normalize(self._volume, settings, agarose_mask, Form(dtype, attach, use_gpu))

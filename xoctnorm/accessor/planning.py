@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike
 
 from xoctnorm.accessor.part import Part
 from xoctnorm.agarose import Mask
-from xoctnorm.settings import Normalization
+from xoctnorm.settings import USE_GPU, Normalization
 
 if TYPE_CHECKING:
     from xoctnorm.plan import Plan
@@ -25,6 +25,7 @@ class Planning(Part):
         agarose_mask: Mask | str | None = None,
         dtype: DTypeLike = np.float32,
         attach: bool = True,
+        use_gpu: bool | str = USE_GPU,
         **settings: Any,
     ) -> Plan:
         """Say what `normalize` with the same arguments will take, before anything is read.
@@ -33,7 +34,7 @@ class Planning(Part):
 
         Parameters
         ----------
-        agarose_mask, dtype, attach
+        agarose_mask, dtype, attach, use_gpu
             See `normalize`.
         **settings
             All other arguments of `normalize`.
@@ -65,4 +66,4 @@ class Planning(Part):
         from xoctnorm.applying import Form
         from xoctnorm.plan import plan
 
-        return plan(self._volume, Normalization(**settings), agarose_mask, Form(dtype, attach))
+        return plan(self._volume, Normalization(**settings), agarose_mask, Form(dtype, attach, use_gpu))

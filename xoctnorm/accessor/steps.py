@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike
 from xoctnorm.accessor.part import Part
 from xoctnorm.agarose import Mask
 from xoctnorm.corrections import HistogramMatch, PercentileScale, QuantileMatch, ZProfile
-from xoctnorm.settings import NoiseFloor, Normalization
+from xoctnorm.settings import USE_GPU, NoiseFloor, Normalization
 
 
 class SingleSteps(Part):
@@ -64,6 +64,7 @@ class SingleSteps(Part):
         section: str = "section",
         dtype: DTypeLike = np.float32,
         attach: bool = True,
+        use_gpu: bool | str = USE_GPU,
     ) -> xr.DataArray:
         """Take out drift between sections: multiply every plane by its factor.
 
@@ -110,7 +111,7 @@ class SingleSteps(Part):
         from xoctnorm import recipes
         from xoctnorm.applying import Form
 
-        return recipes.correct_drift(self._volume, settings, agarose_mask, Form(dtype, attach))
+        return recipes.correct_drift(self._volume, settings, agarose_mask, Form(dtype, attach, use_gpu))
 
     def flatten_depth(
         self,
@@ -127,6 +128,7 @@ class SingleSteps(Part):
         section: str = "section",
         dtype: DTypeLike = np.float32,
         attach: bool = True,
+        use_gpu: bool | str = USE_GPU,
     ) -> xr.DataArray:
         """Take out the decay with depth that all sections share, and leave gains of sections as they are.
 
@@ -169,7 +171,7 @@ class SingleSteps(Part):
         from xoctnorm import recipes
         from xoctnorm.applying import Form
 
-        return recipes.flatten_depth(self._volume, settings, agarose_mask, Form(dtype, attach))
+        return recipes.flatten_depth(self._volume, settings, agarose_mask, Form(dtype, attach, use_gpu))
 
     def match_histograms(
         self,
@@ -180,6 +182,7 @@ class SingleSteps(Part):
         section: str = "section",
         dtype: DTypeLike = np.float32,
         attach: bool = True,
+        use_gpu: bool | str = USE_GPU,
     ) -> xr.DataArray:
         """Match the histogram of every section to that of the volume, on a normalized volume.
 
@@ -201,7 +204,7 @@ class SingleSteps(Part):
         return recipes.single_step(
             self._volume,
             HistogramMatch(n_bins, tissue_threshold, strength),
-            Form(dtype, attach),
+            Form(dtype, attach, use_gpu),
             method="match_histograms",
             section=section,
         )
@@ -215,6 +218,7 @@ class SingleSteps(Part):
         section: str = "section",
         dtype: DTypeLike = np.float32,
         attach: bool = True,
+        use_gpu: bool | str = USE_GPU,
     ) -> xr.DataArray:
         """Map every section so that its tissue has the quantiles that the others have at equal depth.
 
@@ -270,7 +274,9 @@ class SingleSteps(Part):
         from xoctnorm import recipes
         from xoctnorm.applying import Form
 
-        return recipes.match_quantiles(self._volume, correction, agarose_mask, Form(dtype, attach), section=section)
+        return recipes.match_quantiles(
+            self._volume, correction, agarose_mask, Form(dtype, attach, use_gpu), section=section
+        )
 
     def smooth_zprofile(
         self,
@@ -281,6 +287,7 @@ class SingleSteps(Part):
         section: str = "section",
         dtype: DTypeLike = np.float32,
         attach: bool = True,
+        use_gpu: bool | str = USE_GPU,
     ) -> xr.DataArray:
         """Multiply every plane so that its mean over tissue lies on the profile smoothed along z.
 
@@ -322,4 +329,4 @@ class SingleSteps(Part):
         from xoctnorm import recipes
         from xoctnorm.applying import Form
 
-        return recipes.smooth_zprofile(self._volume, correction, mask, Form(dtype, attach), section=section)
+        return recipes.smooth_zprofile(self._volume, correction, mask, Form(dtype, attach, use_gpu), section=section)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from xoctnorm.depths import depth_problems, partial_first_section
 from xoctnorm.errors import raise_problems
+from xoctnorm.kernels.backend import namespace, to_host
 from xoctnorm.kernels.class_sums import ClassSummer, ClassSums, TileSums
 from xoctnorm.kernels.classes import SectionViews, TissueClasses, classify, view_cap
 from xoctnorm.kernels.coarse import coarse_factor, coarse_mask, coarse_plane
@@ -200,5 +201,5 @@ def _sum_of_noise(plane: Plane, marked: NDArray[np.bool_] | None = None) -> tupl
     if marked is None:
         return 0.0, 0
     values = plane[marked]
-    values = values[np.isfinite(values)]
-    return float(values.sum(dtype=np.float64)), values.size
+    values = values[namespace(values).isfinite(values)]
+    return float(to_host(values.sum(dtype=np.float64))), values.size

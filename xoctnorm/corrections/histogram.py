@@ -14,8 +14,10 @@ from xoctnorm.checks import FEWEST_SECTION_VOXELS, integer_problems, number_prob
 from xoctnorm.corrections.base import Correction
 from xoctnorm.corrections.tables import by_row
 from xoctnorm.errors import listed
+from xoctnorm.kernels.backend import to_host
 from xoctnorm.kernels.half_bins import FEWEST_BINS, MOST_BINS, MOST_VALUES, HalfBins, Words, mean_when_mapped
 from xoctnorm.kernels.histograms import Mapping, bin_centers, bin_edges, histogram, matching_table
+from xoctnorm.statistics import by_section
 from xoctnorm.transfers import Plane, Transfer
 from xoctnorm.volume import PlanesT, Volume
 
@@ -103,8 +105,8 @@ class HistogramMatch(Correction):
                 tissue.append(words)
             return counts, tissue
         of_planes = volume.each_plane(lambda _, plane: histogram(plane, self.n_bins, self.tissue_threshold))
-        for row, of_plane in zip(index, of_planes, strict=True):
-            counts[row] += of_plane
+        for row, of_section in enumerate(by_section(of_planes, index)):
+            counts[row] = to_host(sum(of_section))
         return counts, tissue
 
     def apply(self, planes: PlanesT, fitted: xr.Dataset) -> PlanesT:

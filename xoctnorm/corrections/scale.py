@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from xoctnorm.checks import FEWEST_SECTION_VOXELS, number_problems
 from xoctnorm.corrections.base import Correction
 from xoctnorm.errors import listed
+from xoctnorm.kernels.backend import concatenated
 from xoctnorm.kernels.background import factor_steps, multiply
 from xoctnorm.kernels.order_statistics import POSITIVE, Bracket, Counted, bracket_of, counted, percentile_of_all
 from xoctnorm.kernels.smoothing import factors_to_median, smooth_where_present
@@ -99,7 +100,7 @@ class PercentileScale(Correction):
         from xoctnorm.statistics import by_section
 
         index = volume.sections.index
-        some = [np.concatenate(list(samples)) for samples in by_section(volume.samples(), index)]
+        some = [concatenated(list(samples)) for samples in by_section(volume.samples(), index)]
         brackets = [bracket_of(values[values > 0], self.percentile / 100) for values in some]
 
         def count(number: int, plane: Plane) -> Counted:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from xoctnorm.checks import integer_problems, number_problems
 from xoctnorm.corrections.base import Correction
 from xoctnorm.errors import listed
+from xoctnorm.kernels.backend import kernels_for
 from xoctnorm.kernels.background import Plane, factor_steps, multiply
 from xoctnorm.kernels.smoothing import profile_gains
 from xoctnorm.transfers import Transfer
@@ -107,7 +108,6 @@ def tissue_mean(plane: Plane, tissue: NDArray[np.bool_], min_voxels: int, *, emp
 
     NaN is no data, nor is the value `empty`.
     """
-    from xoctnorm.kernels import compiled
-
-    total, count = compiled.sum_where(compiled.frozen(plane), compiled.frozen(tissue), empty)
+    kernels = kernels_for(plane)
+    total, count = kernels.sum_where(kernels.frozen(plane), kernels.frozen(tissue), empty)
     return total / count if count >= max(min_voxels, 1) else float("nan")

@@ -7,6 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from xoctnorm.kernels.backend import kernels_for, to_host
 from xoctnorm.kernels.steps import CLIP, CUT, DIVIDE, MULTIPLY, SUBTRACT, Step, take
 from xoctnorm.kernels.strips import in_place
 
@@ -16,8 +17,8 @@ Number = float | np.floating
 
 def present(values: NDArray[np.floating]) -> NDArray[np.floating]:
     """Values that are not NaN; the array itself, without a copy, where there are none."""
-    missing = np.isnan(values)
-    return values[~missing] if missing.any() else values
+    missing = values != values
+    return values[~missing] if to_host(missing.any()) else values
 
 
 def percentile(values: Plane, q: float) -> np.float32:
@@ -69,14 +70,14 @@ def factor_steps(factor: Number) -> list[Step]:
 
 def multiply_where(plane: Plane, where: NDArray[np.bool_], factor: Number, out: Plane) -> None:
     """Multiply a plane by one factor at `where`, into another contiguous plane."""
-    from xoctnorm.kernels import compiled
-
-    compiled.multiply_where(compiled.frozen(plane), compiled.frozen(where), float(factor), in_place(out))
+    kernels = kernels_for(plane)
+    kernels.multiply_where(kernels.frozen(plane), kernels.frozen(where), float(factor), in_place(out))
 
 
 def clip_to_unit(plane: Plane) -> Plane:
     """Clip a plane to 0…1, in place."""
-    return np.clip(plane, np.float32(0), np.float32(1), out=plane)
+    take(clip_steps(), plane, plane)
+    return plane
 
 
 def clip_steps() -> list[Step]:
@@ -86,8 +87,7 @@ def clip_steps() -> list[Step]:
 
 def subtract_and_divide(plane: Plane, zero: Number, divisor: Number) -> Plane:
     """Subtract one level and divide, in place; what is exactly 0 is empty and stays so."""
-    np.subtract(plane, np.float32(zero), out=plane, where=plane != 0)
-    plane /= np.float32(divisor)
+    take(unit_steps(zero, divisor), plane, plane)
     return plane
 
 
@@ -98,8 +98,7 @@ def unit_steps(zero: Number, divisor: Number) -> list[Step]:
 
 def subtract_and_multiply(plane: Plane, floor: Number, *factors: Number) -> Plane:
     """Subtract the noise floor and multiply by all factors, in place; what is exactly 0 is empty and stays so."""
-    np.subtract(plane, np.float32(floor), out=plane, where=plane != 0)
-    plane *= np.float32(math.prod(float(factor) for factor in factors))
+    take(drift_steps(floor, *factors), plane, plane)
     return plane
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from xoctnorm.kernels.backend import alike, kernels_for, namespace, to_host
 from xoctnorm.kernels.classes import AGAROSE, BRIGHT, DARK, TISSUES, TissueClasses
 
 Series = NDArray[np.float64]
@@ -121,6 +122,7 @@ class ClassSummer:
         self._tile = (rows[:, None] * TILES + columns).astype(np.uint8).ravel()
         self._row = -1
         self._sets: dict[SetKey, PixelSet] = {}
+        self._there: dict[SetKey, Any] = {}  # pixels of the sets, where planes are
         self._tiles: dict[SetKey, list[tuple[int, int, Series, Series]]] = {}
         self._common = np.zeros((len(section), len(SLOTS)))
         self._n_planes = np.bincount(section, minlength=len(classes.start))
@@ -128,9 +130,6 @@ class ClassSummer:
 
     def add(self, plane: NDArray[np.float32]) -> None:
         """Add the next plane, in linear intensity."""
-        from xoctnorm.kernels.compiled import frozen
-        from xoctnorm.kernels.compiled_drift import add_tiles
-
         self._z += 1
         row = int(self._section[self._z])
         if row != self._row:
@@ -138,8 +137,11 @@ class ClassSummer:
             self._sets = before | _sets(self._classes, row)
             self._shared = _count_common(self._sets, row, self._tile.size)
             self._row, self._number = row, -1
+            self._there = {key: self._there[key] for key in self._sets if key in self._there}
         self._number += 1
-        values = frozen(plane)
+        self._tile = alike(self._tile, plane)
+        kernels, tile_sums = kernels_for(plane), kernels_for(plane, "compiled_drift")
+        values = kernels.frozen(plane)
         below_cut = self._number < max(1, round(_LINK * int(self._n_planes[row])))
         for slot, (kind, relative, around) in enumerate(SLOTS):
             key = SetKey(row + relative, kind, around)
@@ -149,8 +151,11 @@ class ClassSummer:
             seen = below_cut == bool(relative) if around else not relative or (below_cut and one.stays)
             if not seen:
                 continue
-            total, count = np.zeros((2, TILES**2))
-            add_tiles(values, one.pixels, self._tile, total, count)
+            if key not in self._there:
+                self._there[key] = alike(one.pixels, plane)
+            of_tiles = namespace(plane).zeros((2, TILES**2))
+            tile_sums.add_tiles(values, self._there[key], self._tile, *of_tiles)
+            total, count = to_host(of_tiles)
             self._tiles.setdefault(key, []).append((self._z, slot, total, count))
             self._common[self._z, slot] = self._shared[slot]
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import scipy
 from numpy.typing import NDArray
 
+from xoctnorm.kernels.backend import kernels_for, namespace, to_host
 from xoctnorm.kernels.levels import average, noise_of
 from xoctnorm.kernels.morphology import dilated, eroded
 from xoctnorm.kernels.order_statistics import median
@@ -51,8 +53,9 @@ class SectionViews:
 
     def __init__(self, shape: tuple[int, int], n_planes: NDArray[np.int64]) -> None:
         self._n_planes = n_planes
-        self._sums = np.zeros((len(n_planes), VIEWS, *shape), np.float32)
-        self._counts = np.zeros((VIEWS, *shape), np.uint16)  # of one section
+        self._shape = (len(n_planes), VIEWS, *shape)
+        self._sums: Any = None
+        self._counts: Any = None  # of one section
         self._section = 0
 
     def add(self, plane: NDArray[np.float32], section: int, number: int, cap: float | None = None) -> None:
@@ -69,29 +72,35 @@ class SectionViews:
         views = (starts <= number) & (number < starts + few)
         if not views.any():
             return
-        from xoctnorm.kernels import compiled
-
+        kernels = kernels_for(plane)
+        self._begin(namespace(plane))
         cap = view_cap(plane) if cap is None else cap
         for view in np.flatnonzero(views):
             sums, counts = self._sums[section, view].reshape(-1), self._counts[view].reshape(-1)
-            compiled.add_capped(compiled.frozen(plane), cap, sums, counts)
+            kernels.add_capped(kernels.frozen(plane), cap, sums, counts)
 
     def means(self) -> Image:
-        """Means `(section, view, y, x)`, in the place of the sums, once all planes are added; NaN without data."""
+        """Means `(section, view, y, x)` on the host, once all planes are added; NaN without data."""
+        self._begin(np)
         self._finish()
-        return self._sums
+        return to_host(self._sums)
+
+    def _begin(self, xp: Any) -> None:
+        if self._sums is None:  # where the first plane is
+            self._sums = xp.zeros(self._shape, dtype=np.float32)
+            self._counts = xp.zeros(self._shape[1:], dtype=np.uint16)
 
     def _finish(self) -> None:
-        sums = self._sums[self._section]
-        with np.errstate(invalid="ignore"):
-            np.divide(sums, self._counts, out=sums)
-        self._counts[:] = 0
+        if self._sums is not None:
+            with np.errstate(invalid="ignore"):
+                self._sums[self._section] /= self._counts
+            self._counts[...] = 0
 
 
 def view_cap(plane: NDArray[np.float32]) -> float:
     """What single voxels of a plane are cut down to, 20 times its median; NaN without data."""
-    has = np.isfinite(plane) & (plane != 0)
-    return 20 * abs(median(plane if has.all() else plane[has]))
+    has = namespace(plane).isfinite(plane) & (plane != 0)
+    return 20 * abs(median(plane if to_host(has.all()) else plane[has]))
 
 
 @dataclass(frozen=True)

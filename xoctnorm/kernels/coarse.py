@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xoctnorm.kernels.backend import kernels_for, namespace
+
 _MOST_PIXELS = 2**17
 
 
@@ -22,11 +24,9 @@ def coarse_plane(plane: NDArray[np.float32], factor: int) -> NDArray[np.float32]
     """Means of blocks, in an array of their own; NaN where less than half of a block has data (not NaN nor 0)."""
     if factor == 1:
         return plane.copy()
-    from xoctnorm.kernels.compiled import frozen
-    from xoctnorm.kernels.compiled_regions import block_means
-
-    mean = np.empty([-(-n // factor) for n in plane.shape], np.float32)
-    block_means(frozen(plane), plane.shape[1], factor, mean)
+    kernels, regions = kernels_for(plane), kernels_for(plane, "compiled_regions")
+    mean: NDArray[np.float32] = namespace(plane).empty(tuple(-(-n // factor) for n in plane.shape), dtype=np.float32)
+    regions.block_means(kernels.frozen(plane), plane.shape[1], factor, mean)
     return mean
 
 

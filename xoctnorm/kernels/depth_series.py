@@ -9,6 +9,7 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
+from xoctnorm.kernels.backend import to_host
 from xoctnorm.kernels.levels import Bool, Image, Scale
 from xoctnorm.kernels.morphology import dilated, eroded
 from xoctnorm.kernels.outlines import Outlined
@@ -40,7 +41,7 @@ def plane_masks(
 
 def _evidence(plane: NDArray[np.generic], outlined: Outlined, mask: Bool, step: float, scale: Scale) -> Image | None:
     """Evidence for tissue in a plane; None where it shows no contrast."""
-    values = np.asarray(plane, dtype=np.float32)
+    values = to_host(plane).astype(np.float32, copy=False)
     has = np.isfinite(values) & (values != 0) & outlined.field
     level = scale.level(np.where(has, values, 0)) - outlined.rise
     agarose = has & eroded(mask, 2)

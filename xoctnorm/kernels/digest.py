@@ -10,15 +10,16 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from xoctnorm.kernels.backend import kernels_for, namespace
+
 ALGORITHM = "sum64-splitmix"
 MODULUS = 2**64
 
 
 def digest(values: NDArray[np.generic], start: int) -> int:
     """Sum of mixed words of an array whose first value, in C order, has index `start` in the volume."""
-    from xoctnorm.kernels import compiled
-
-    return int(compiled.sum_of_words(compiled.frozen(_bit_patterns(values)), start))
+    kernels = kernels_for(values)
+    return int(kernels.sum_of_words(kernels.frozen(_bit_patterns(values)), start))
 
 
 class Digest:
@@ -35,8 +36,7 @@ class Digest:
 
 def digest_block(block: NDArray[np.generic], origin: tuple[int, ...], shape: tuple[int, ...]) -> int:
     """Sum of mixed words of a block that starts at `origin` in a volume of `shape`."""
-    from xoctnorm.kernels import compiled
-
+    kernels = kernels_for(block)
     *lead, n_y, n_x = shape
     y, x = origin[-2:]
     total = 0
@@ -48,13 +48,13 @@ def digest_block(block: NDArray[np.generic], origin: tuple[int, ...], shape: tup
         if part.shape[1] == n_x:
             total += digest(part, first)
         else:
-            bits = compiled.frozen(_bit_patterns(part))
-            total += int(compiled.sum_of_rows(bits, max(1, part.shape[1]), first, n_x))
+            bits = kernels.frozen(_bit_patterns(part))
+            total += int(kernels.sum_of_rows(bits, max(1, part.shape[1]), first, n_x))
     return total % MODULUS
 
 
 def _bit_patterns(values: NDArray[np.generic]) -> NDArray[np.unsignedinteger]:
     """Values as unsigned integers of their width, flat; wider than 64 bits are rounded to float64."""
     native = values.dtype.newbyteorder("=") if values.dtype.itemsize <= 8 else np.dtype(np.float64)
-    flat = np.ascontiguousarray(values, dtype=native).reshape(-1)
+    flat: NDArray[np.generic] = namespace(values).ascontiguousarray(values, dtype=native).reshape(-1)
     return flat.view(f"u{native.itemsize}")

@@ -8,6 +8,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from xoctnorm.kernels.backend import kernels_for, namespace
 from xoctnorm.kernels.steps import INTERPOLATE, Step, take
 
 Plane = NDArray[np.float32]
@@ -31,11 +32,10 @@ def bin_centers(n_bins: int, tissue_threshold: float) -> Plane:
 
 def histogram(values: Plane, n_bins: int, tissue_threshold: float) -> NDArray[np.int64]:
     """Counts in equal bins, last edge included; values outside, and NaN, are not counted."""
-    from xoctnorm.kernels import compiled, compiled_histograms
-
-    counts = np.zeros(n_bins, np.int64)
+    kernels, bins = kernels_for(values), kernels_for(values, "compiled_histograms")
+    counts: NDArray[np.int64] = namespace(values).zeros(n_bins, dtype=np.int64)
     edges = bin_edges(n_bins, tissue_threshold)
-    compiled_histograms.bin_counts(compiled.frozen(values), edges, counts)
+    bins.bin_counts(kernels.frozen(values), edges, counts)
     return counts
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from xoctnorm.kernels.backend import namespace
 from xoctnorm.threads import in_threads
 
 Plane = NDArray[np.float32]
@@ -24,10 +25,13 @@ _DB_BELOW, _LINEAR_ABOVE = 0.3, 0.6  # the slope is 0 in decibels, and 1 on line
 def linearize(plane: Plane, code: int) -> Plane:
     """Linear intensity of a plane, in place, from the scale with this index in `SCALES`; 0 is empty and stays."""
     if SCALES[int(code)] == "amplitude":
-        return np.multiply(plane, plane, out=plane)
+        plane *= plane
+        return plane
     if SCALES[int(code)] == "db":
+        xp, has = namespace(plane), plane != 0
         plane *= np.float32(np.log(10) / 10)
-        return np.exp(plane, out=plane, where=plane != 0)
+        plane[...] = xp.where(has, xp.exp(plane), plane)
+        return plane
     return plane
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from xoctnorm.kernels.backend import alike, namespace
 from xoctnorm.kernels.class_sums import TILES, ClassSums, TileSums
 from xoctnorm.kernels.classes import TISSUES
 
@@ -221,14 +222,14 @@ def multiply_by_field(
     Every pixel is computed by itself, so a part of a plane has the bits of the whole.
     """
     rows = _between(np.asarray(nodes, np.float64), y).astype(np.float32)
-    plane *= _between(rows.T, x.astype(np.float32)).T
+    plane *= _between(alike(rows.T, plane), alike(x.astype(np.float32), plane)).T
     return plane
 
 
 def _between(nodes: NDArray[np.floating], place: NDArray[np.floating]) -> NDArray[np.floating]:
     """Values between the rows of nodes."""
     low = place.astype(np.int64)
-    high = np.minimum(low + 1, len(nodes) - 1)
+    high = namespace(place).minimum(low + 1, nodes.shape[0] - 1)
     share = (place - low.astype(place.dtype))[:, None]
     between: NDArray[np.floating] = nodes[low] * (1 - share) + nodes[high] * share
     return between

@@ -8,6 +8,7 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
+from xoctnorm.kernels.backend import kernels_for, namespace, numbers, to_host
 from xoctnorm.kernels.steps import AS_THEY_ARE
 from xoctnorm.kernels.strips import strips
 from xoctnorm.threads import in_threads
@@ -22,81 +23,83 @@ class MeanProjection:
     It is NaN where no plane has data.
     """
 
-    def __init__(self, shape: tuple[int, int], dtype: np.dtype[np.generic]) -> None:
-        self._sum = np.zeros(shape)
-        self._missing: NDArray[np.int64] | None = None
+    def __init__(self, dtype: np.dtype[np.generic]) -> None:
+        self._sum: Any = None
+        self._missing: Any = None
         self._n_planes = 0
         narrow = dtype.kind == "f" and dtype.itemsize < 8
         self._dtype = np.dtype(np.float32 if narrow else np.float64)
 
     def add(self, plane: NDArray[Any]) -> tuple[float, float]:
         """Add the next plane; returns its least and its largest value, NaN where it has none."""
-        from xoctnorm.kernels import compiled
-
+        xp, kernels = namespace(plane), kernels_for(plane)
+        if self._sum is None:
+            self._sum = xp.zeros(plane.shape)
         self._n_planes += 1
         single = plane.dtype == np.float32
-        least, most = compiled.value_range(compiled.frozen(plane)) if single else _range(plane)
+        least, most = kernels.value_range(kernels.frozen(plane)) if single else _range(plane)
         if not np.isnan(least + most):
             if plane.dtype in AS_THEY_ARE:
-                compiled.add_values(compiled.frozen(plane), self._sum.reshape(-1))
+                kernels.add_values(kernels.frozen(plane), self._sum.reshape(-1))
             else:
                 self._sum += plane
             return least, most
-        missing = np.isnan(plane)
+        missing = plane != plane
         if self._missing is None:
-            self._missing = np.zeros(self._sum.shape, np.int64)
+            self._missing = xp.zeros(plane.shape, dtype=np.int64)
         self._missing += missing
-        self._sum += np.where(missing, 0, plane)
-        return float(np.fmin.reduce(plane, axis=None)), float(np.fmax.reduce(plane, axis=None))
+        self._sum += xp.where(missing, 0, plane)
+        (least, _), (_, most) = (_range(xp.where(missing, beyond, plane)) for beyond in (np.inf, -np.inf))
+        return (least, most) if least <= most else (np.nan, np.nan)
 
     def mean(self) -> NDArray[np.floating]:
-        """Mean of all planes so far."""
+        """Mean of all planes so far, on the host."""
         if self._missing is None:
-            return (self._sum / self._n_planes).astype(self._dtype)
+            return to_host((self._sum / self._n_planes).astype(self._dtype))
         n_present = self._n_planes - self._missing
-        mean = np.full(self._sum.shape, np.nan)
-        np.divide(self._sum, n_present, out=mean, where=n_present > 0)
-        return mean.astype(self._dtype)
+        return to_host(_over(self._sum, n_present).astype(self._dtype))
 
 
 def _range(plane: NDArray[Any]) -> tuple[float, float]:
     """Least and largest value; NaN where there is any."""
-    return float(plane.min()), float(plane.max())
+    xp = namespace(plane)
+    least, most = numbers(xp.min(plane), xp.max(plane)).tolist()
+    return float(least), float(most)
+
+
+def _over(total: Any, count: Any) -> Any:
+    """Means from sums; NaN where nothing was counted."""
+    xp = namespace(total)
+    return xp.where(count > 0, total / xp.maximum(count, 1), np.nan)
 
 
 class SectionMeans:
     """Mean of the planes of every section, summed in float64 in plane order, one section at a time.
 
     Exact zeros are empty, as NaN is: both are left out. A mean is NaN where a section has no data.
-    Finished means are float32.
+    Finished means are float32, on the host.
     """
 
-    def __init__(self, shape: tuple[int, int]) -> None:
-        self._shape = shape
+    def __init__(self) -> None:
         self._row = -1
         self._finished: list[NDArray[np.float32]] = []
 
     def add(self, plane: NDArray[Any], row: int) -> None:
         """Add the next plane, which belongs to section `row`; rows never go down."""
+        xp, kernels = namespace(plane), kernels_for(plane)
         if row != self._row:
             self._finish()
-            self._row, self._sum, self._count = row, np.zeros(self._shape), np.zeros(self._shape, np.int32)
+            self._row, self._sum, self._count = row, xp.zeros(plane.shape), xp.zeros(plane.shape, dtype=np.int32)
         if plane.dtype in AS_THEY_ARE:
-            from xoctnorm.kernels import compiled
-
-            compiled.add_present(compiled.frozen(plane), self._sum.reshape(-1), self._count.reshape(-1))
+            kernels.add_present(kernels.frozen(plane), self._sum.reshape(-1), self._count.reshape(-1))
             return
-        has = plane != 0
-        if plane.dtype.kind == "f":
-            has &= ~np.isnan(plane)
+        has = (plane != 0) & (plane == plane)
         self._count += has
-        np.add(self._sum, plane, out=self._sum, where=has)
+        self._sum += xp.where(has, plane, 0)
 
     def _finish(self) -> None:
         if self._row >= 0:
-            mean = np.full(self._shape, np.nan)
-            np.divide(self._sum, self._count, out=mean, where=self._count > 0)
-            self._finished.append(mean.astype(np.float32))
+            self._finished.append(to_host(_over(self._sum, self._count).astype(np.float32)))
 
     def means(self) -> NDArray[np.float32]:
         """Means `(section, y, x)` of all sections so far that were not taken."""

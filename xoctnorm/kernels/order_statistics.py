@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from xoctnorm.kernels.backend import concatenated, kernels_for, namespace, numbers
 from xoctnorm.kernels.background import between
 from xoctnorm.kernels.steps import taken_as_it_is
 from xoctnorm.kernels.strips import single
@@ -53,17 +54,19 @@ def spread(values: NDArray[AnyDtype], least_step: int = 32, number: int = 0) -> 
 def sample(values: Values) -> Values:
     """Evenly spread values of an array, without NaN."""
     some = spread(values)
-    return some[~np.isnan(some)]
+    present: Values = some[some == some]
+    return present
 
 
 def bracket_of(some: Values, fraction: float) -> Bracket:
     """Where the order statistic at a fraction of all values lies: if a sample is fair, but for one in 100 000."""
-    ordered = np.sort(some)
+    ordered = namespace(some).sort(some)
     reach = _SIGMAS * np.sqrt(ordered.size * fraction * (1 - fraction)) + 3
     first, last = int(fraction * ordered.size - reach), int(fraction * ordered.size + reach) + 1
+    low, high = numbers(ordered[max(first, 0)], ordered[min(last, ordered.size - 1)]) if ordered.size else (0, 0)
     return Bracket(
-        float(ordered[first]) if first >= 0 else -np.inf,
-        float(ordered[last]) if last < ordered.size else np.inf,
+        float(low) if first >= 0 else -np.inf,
+        float(high) if last < ordered.size else np.inf,
         min(1.0, 2 * reach / max(ordered.size, 1)),
     )
 
@@ -72,16 +75,15 @@ def counted(
     values: Values, bracket: Bracket, least: float = -np.inf, where: NDArray[np.bool_] | None = None
 ) -> Counted:
     """Count the values of a contiguous array, from `least` on, or at `where`."""
-    from xoctnorm.kernels import compiled
-
-    flat = compiled.frozen(values)
+    kernels = kernels_for(values)
+    flat = kernels.frozen(values)
     low = max(bracket.low, least)
     for room in (int(2 * bracket.share * flat.size), flat.size):
-        inside = np.empty(room + compiled.BLOCK, np.float32)  # which the loops need to spare
+        inside = namespace(values).empty(room + kernels.BLOCK, dtype=np.float32)  # which the loops need to spare
         if where is None:
-            below, n_inside, present = compiled.bracket(flat, least, low, bracket.high, inside)
+            below, n_inside, present = kernels.bracket(flat, least, low, bracket.high, inside)
         else:
-            below, n_inside, present = compiled.bracket_where(flat, compiled.frozen(where), low, bracket.high, inside)
+            below, n_inside, present = kernels.bracket_where(flat, kernels.frozen(where), low, bracket.high, inside)
         if n_inside >= 0:
             break
     return Counted(below, inside[:n_inside].copy(), present)
@@ -91,11 +93,13 @@ def selected(parts: Sequence[Counted], ranks: Ranks) -> tuple[np.float32, np.flo
     """The two values whose ranks follow from the number of values; None where they are outside of the bracket."""
     below = sum(part.below for part in parts)
     first, last = (rank - below for rank in ranks(sum(part.present for part in parts)))
-    inside = parts[0].inside if len(parts) == 1 else np.concatenate([part.inside for part in parts])
+    inside = parts[0].inside if len(parts) == 1 else concatenated([part.inside for part in parts])
     if first < 0 or last >= inside.size:
         return None
-    ordered = np.partition(inside, first)  # for two ranks at once it is ten times slower
-    return ordered[first], ordered[first + 1 :].min() if last > first else ordered[first]
+    xp = namespace(inside)
+    ordered = xp.partition(inside, first)  # for two ranks at once it is ten times slower
+    low, high = numbers(ordered[first], xp.min(ordered[first + 1 :]) if last > first else ordered[first])
+    return low, high
 
 
 def median(values: NDArray[np.floating]) -> float:
@@ -106,9 +110,10 @@ def median(values: NDArray[np.floating]) -> float:
     n = values.size
     if n == 0:
         return np.nan
-    ordered = np.partition(values, n // 2, axis=None)
-    high = ordered[n // 2]
-    return float(high if n % 2 else (ordered[: n // 2].max() + high) / 2)
+    xp = namespace(values)
+    ordered = xp.partition(values.reshape(-1), n // 2)
+    low, high = numbers(ordered[n // 2] if n % 2 else xp.max(ordered[: n // 2]), ordered[n // 2])
+    return float(high if n % 2 else (low + high) / 2)
 
 
 def percentile(values: Values, q: float, least: float = -np.inf) -> np.float32:
@@ -146,9 +151,8 @@ def ends_without_zeros(values: Values, q: float) -> Ends:
     some = sample(values)
     bracket = bracket_of(some[some != 0], q / 100)
     if bracket.low > 0:  # so that zeros are below it
-        from xoctnorm.kernels import compiled
-
-        part, zeros = counted(values, bracket), compiled.count_zeros(compiled.frozen(values))
+        kernels = kernels_for(values)
+        part, zeros = counted(values, bracket), kernels.count_zeros(kernels.frozen(values))
         found = _ends([part._replace(below=part.below - zeros, present=part.present - zeros)], q)
         if found is not None:
             return found
@@ -194,9 +198,9 @@ def plane_thresholds(
     over agarose: NaN with fewer than `min_pixels` present pixels of agarose.
     """
     some = spread(plane).astype(np.float32)
-    has = ~np.isnan(some)
+    has, here = some == some, spread(agarose)
     of_all, of_agarose = _counted_twice(
-        plane, agarose, bracket_of(some[has], percentile_max / 100), bracket_of(some[has & spread(agarose)], 0.5)
+        plane, agarose, bracket_of(some[has], percentile_max / 100), bracket_of(some[has & here], 0.5)
     )
     cap = _percentile_in(of_all, plane, percentile_max)
     return _median_in(of_agarose, plane, agarose, min_pixels, cap), cap
@@ -206,13 +210,12 @@ def _counted_twice(
     values: NDArray[np.generic], where: NDArray[np.bool_], of_all: Bracket, of_some: Bracket
 ) -> tuple[Counted | None, Counted | None]:
     """All values as they are counted, and those at `where`, in one pass; None where there are too many inside."""
-    from xoctnorm.kernels import compiled
-
-    flat = compiled.frozen(values if taken_as_it_is(values) else single(values))
+    xp, kernels = namespace(values), kernels_for(values)
+    flat = kernels.frozen(values if taken_as_it_is(values) else single(values))
     inside = [
-        np.empty(int(2 * bracket.share * flat.size) + compiled.BLOCK, np.float32) for bracket in (of_all, of_some)
+        xp.empty(int(2 * bracket.share * flat.size) + kernels.BLOCK, dtype=np.float32) for bracket in (of_all, of_some)
     ]
-    found = compiled.two_brackets(flat, compiled.frozen(where), of_all[:2], of_some[:2], *inside)
+    found = kernels.two_brackets(flat, kernels.frozen(where), of_all[:2], of_some[:2], *inside)
     of_all_values, of_some_values = (
         None if n_inside < 0 else Counted(below, values[:n_inside].copy(), present)
         for (below, n_inside, present), values in zip(found, inside, strict=True)
@@ -227,7 +230,7 @@ def median_where(plane: Values, where: NDArray[np.bool_], fewest: int, cap: floa
 
 def _median(plane: Values, where: NDArray[np.bool_], some: Values, fewest: int, cap: float | np.floating) -> np.float32:
     """Median at `where`, of which a sample is given."""
-    part = counted(plane, bracket_of(some[~np.isnan(some)], 0.5), where=where)
+    part = counted(plane, bracket_of(some[some == some], 0.5), where=where)
     return _median_in(part, plane, where, fewest, cap)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from xoctnorm.kernels.backend import to_host
 from xoctnorm.kernels.masks import otsu_agarose_mask
 
 _LESS = 0.5  # of the usual contrast of the two classes: less divides noise
@@ -18,7 +19,7 @@ def otsu_series(
     """Masks, thresholds, and how much brighter the bright class is than the dark one, relative to the dark one."""
     masks, thresholds, contrasts = [], [], []
     for image in images:
-        values = np.asarray(image, dtype=np.float32)
+        values = to_host(image).astype(np.float32, copy=False)
         mask, threshold = otsu_agarose_mask(values, sigma)
         bright = ~mask & (values > 0)
         dark = float(values[mask].mean()) if mask.any() else np.nan

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from xoctnorm.kernels.backend import alike, namespace, to_host
 from xoctnorm.kernels.background import present
 
 Plane = NDArray[np.float32]
@@ -28,12 +29,13 @@ _SETTLED = 1e-13
 
 def quantiles(values: Plane, fewest: int) -> Numbers:
     """Quantiles of the present values at `LEVELS`, linear between order statistics; NaN with too few values."""
-    ordered = np.sort(present(values)).astype(np.float64)
+    ordered = namespace(values).sort(present(values))
     if ordered.size < max(fewest, 1):
         return np.full(LEVELS.size, np.nan)
     position = LEVELS * (ordered.size - 1)
     below = position.astype(np.int64)
-    low, high = ordered[below], ordered[np.minimum(below + 1, ordered.size - 1)]
+    pairs = np.stack([below, np.minimum(below + 1, ordered.size - 1)])
+    low, high = to_host(ordered[alike(pairs, ordered)]).astype(np.float64)
     return np.asarray(low + (high - low) * (position - below))
 
 
@@ -267,11 +269,12 @@ def match_quantiles(plane: Plane, source: Numbers, target: Numbers, strength: fl
     else:
         spread = source[-1] - source[0]
         tilt_below = tilt_above = (shift[-1] - shift[0]) / spread if spread > 0 else 0.0
-    values = plane.astype(np.float64)
-    moved = np.interp(values, source, shift)
+    xp, values = namespace(plane), plane.astype(np.float64)
+    moved = xp.interp(values.reshape(-1), alike(source, plane), alike(shift, plane)).reshape(plane.shape)
     for beyond, edge, tilt in (
-        (values < source[0], source[0], tilt_below),
-        (values > source[-1], source[-1], tilt_above),
+        (values < source[0], float(source[0]), tilt_below),
+        (values > source[-1], float(source[-1]), tilt_above),
     ):
-        moved[beyond] += tilt * (values[beyond] - edge)
-    return np.asarray(values + moved, np.float32)
+        moved[beyond] += float(tilt) * (values[beyond] - edge)
+    mapped: Plane = (values + moved).astype(np.float32)
+    return mapped

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from xoctnorm.kernels.backend import kernels_for
 from xoctnorm.kernels.strips import in_place
 
 Floats = NDArray[np.float32]
@@ -44,13 +45,12 @@ def take(steps: Sequence[Step], values: NDArray[Any], out: NDArray[Any]) -> None
 
     One step at most interpolates.
     """
-    from xoctnorm.kernels import compiled, compiled_steps
-
+    kernels, loops = kernels_for(out), kernels_for(out, "compiled_steps")
     table = next((step for step in steps if step.kind == INTERPOLATE), Step(INTERPOLATE))
     kinds = np.array([step.kind for step in steps], np.int64)
     numbers = np.array([step.numbers for step in steps], np.float64).reshape(-1, 2)
-    flat = compiled.frozen(values if values.dtype in AS_THEY_ARE else values.astype(np.float32))
-    compiled_steps.take(flat, kinds, numbers, table.knots, table.lines, in_place(out))
+    flat = kernels.frozen(values if values.dtype in AS_THEY_ARE else values.astype(np.float32))
+    loops.take(flat, kinds, numbers, table.knots, table.lines, in_place(out))
 
 
 def taken_as_it_is(values: NDArray[Any]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,4 +28,6 @@ def in_place(plane: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def single(plane: NDArray[Any]) -> NDArray[np.float32]:
     """A plane in float32 and C order: the plane itself where it is so already."""
-    return np.ascontiguousarray(plane, dtype=np.float32)
+    from xoctnorm.kernels.backend import namespace
+
+    return cast(NDArray[np.float32], namespace(plane).ascontiguousarray(plane, dtype=np.float32))

@@ -288,7 +288,7 @@ def _dataset(
         "section": asked.section,
     }
     notes = list(dict.fromkeys(note for part in parts for note in part.notes))
-    step = provenance.new_step("qc", parameters, [], provenance.identity(da), notes)
+    step = provenance.new_step("qc", parameters, [], provenance.identity(da), notes, {"device": "cpu"})
     if before is not None:
         step["before"] = provenance.jsonable(provenance.identity(before))
     qc.attrs = {

@@ -1,0 +1,111 @@
+"""Compiled kernels against the generic ones, which are what they have to compute, on NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from xoctnorm.kernels import compiled, compiled_histograms, compiled_regions, compiled_steps, generic
+from xoctnorm.kernels.histograms import Mapping, bin_centers, bin_edges
+from xoctnorm.kernels.steps import CLIP, CUT, DIVIDE, INTERPOLATE, MULTIPLY, SUBTRACT
+
+NUMBERS = st.one_of(
+    st.floats(-2, 2, width=32),
+    st.sampled_from([0.0, -0.0, 0.5, 1.0, float("nan")]),  # many that are the same
+)
+VALUES = arrays(np.float32, st.integers(1, 700), elements=NUMBERS)  # of several blocks
+anything = settings(deadline=None, max_examples=25)
+
+
+@anything
+@given(VALUES, st.floats(-2, 2, width=32), st.floats(-2, 2, width=32), st.sampled_from([-np.inf, 1e-45]))
+def test_brackets(values, low, high, least):
+    where = values > np.roll(values, 1)
+    for name, given_ in (("bracket", (values, least)), ("bracket_where", (values, where))):
+        found = []
+        for kernels in (compiled, generic):
+            inside = np.empty(values.size + compiled.BLOCK, np.float32)
+            numbers = getattr(kernels, name)(*given_, max(low, least), high, inside)  # as all callers do
+            found.append((*numbers, inside[: numbers[1]].tolist()))
+        assert found[0] == found[1]
+    found = []
+    for kernels in (compiled, generic):
+        inside = np.empty((2, values.size + compiled.BLOCK), np.float32)
+        numbers = kernels.two_brackets(values, where, (low, high), (-np.inf, low), *inside)
+        found.append((numbers, [one[:n].tolist() for one, (_, n, _) in zip(inside, numbers, strict=True)]))
+    assert found[0] == found[1]
+    assert generic.bracket(values, -np.inf, -np.inf, np.inf, np.empty(0, np.float32))[1] in (-1, 0)
+
+
+@anything
+@given(VALUES, st.integers(2, 600), st.sampled_from([0.0, 0.1, 0.5, -1.0]))
+def test_histograms(values, n_bins, threshold):
+    edges = bin_edges(n_bins, threshold)
+    values = np.concatenate([values, edges, np.nextafter(edges, np.float32(2)), np.nextafter(edges, np.float32(-2))])
+    counts, expected = np.ones((2, n_bins), np.int64)
+    compiled_histograms.bin_counts(values, edges, counts)
+    generic.bin_counts(values, edges, expected)
+    np.testing.assert_array_equal(counts, expected)
+    np.testing.assert_array_equal(expected - 1, np.histogram(values[~np.isnan(values)], edges)[0])
+
+
+@anything
+@given(VALUES, st.integers(2, 300), st.floats(0, 1, width=32), st.sampled_from([0.5, 1.0]), st.integers(0, 2**32 - 1))
+def test_steps(values, n_bins, number, strength, seed):
+    centers = bin_centers(n_bins, 0.0)
+    lines = Mapping.of(np.sort(np.random.default_rng(seed).random((1, n_bins))), centers, 0.0).lines[0]
+    kinds = np.array([CUT, DIVIDE, SUBTRACT, INTERPOLATE, MULTIPLY, CLIP])
+    parameters = np.array([(0.1, 1.5), (0.7, 0), (number / 8, 0), (number / 4, strength), (1 + number, 0), (0, 0)])
+    results = np.empty((2, values.size), np.float32)
+    for kernels, out in zip((compiled_steps, generic), results, strict=True):
+        kernels.take(values, kinds, parameters, centers, lines, out)
+    np.testing.assert_array_equal(*results)
+    unknown = np.array([(0.0, np.nan)])  # without a cap
+    generic.take(values, kinds[:1], unknown, centers, lines, results[0])
+    assert np.isnan(results[0]).all()
+
+
+@anything
+@given(VALUES, st.floats(0, 2, width=32))
+def test_sums_and_ranges(values, factor):
+    np.testing.assert_array_equal(compiled.value_range(values), generic.value_range(values))
+    where = values > 0.1
+    for without in (np.nan, 0.5):
+        total, count = compiled.sum_where(values, where, without)
+        expected, expected_count = generic.sum_where(values, where, without)
+        assert (total, count) == (pytest.approx(expected, rel=1e-13, abs=1e-13), expected_count)
+    found = []
+    for kernels in (compiled, generic):
+        out = np.empty_like(values)
+        kernels.multiply_where(values, where, factor, out)
+        totals, sums = np.full((2, values.size), 0.25)
+        counts, capped_counts = np.zeros(values.size, np.int32), np.zeros(values.size, np.uint16)
+        capped = np.zeros(values.size, np.float32)
+        kernels.add_values(values, totals)
+        kernels.add_present(values, sums, counts)
+        kernels.add_capped(values, factor, capped, capped_counts)
+        found.append((out, totals, sums, counts, capped, capped_counts))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32, np.uint64])
+def test_words_of_a_digest(dtype):
+    bits = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, 1000, dtype, endpoint=True)
+    for start in (0, 12_345_678_901):
+        assert compiled.sum_of_words(bits, start) == generic.sum_of_words(bits, start)
+        assert compiled.sum_of_rows(bits, 40, start, 77) == generic.sum_of_rows(bits, 40, start, 77)
+
+
+@pytest.mark.parametrize("shape", [(9, 12), (10, 13), (4, 4), (1, 7)])
+def test_means_of_blocks(shape):
+    plane = np.random.default_rng(1).random(shape).astype(np.float32)
+    plane[0, :3] = 0
+    plane[-1, 1:3] = np.nan
+    means = np.empty((2, -(-shape[0] // 3), -(-shape[1] // 3)), np.float32)
+    for kernels, mean in zip((compiled_regions, generic), means, strict=True):
+        kernels.block_means(plane.reshape(-1), shape[1], 3, mean)
+    np.testing.assert_allclose(*means, rtol=1e-7)
