@@ -269,6 +269,14 @@ def test_a_device_that_is_required(monkeypatch):
 
 
 @pytest.mark.parametrize("holding", HOLDINGS.values(), ids=HOLDINGS)
+def test_figures_of_merit_are_measured_on_the_host(holding):
+    with pytest.raises(InputError, match="the volume is on a device"):
+        holding(brain()).octnorm.qc()
+    with pytest.raises(InputError, match="before is on a device"):
+        brain().octnorm.qc(holding(brain()))
+
+
+@pytest.mark.parametrize("holding", HOLDINGS.values(), ids=HOLDINGS)
 @pytest.mark.parametrize("writer", ["to_netcdf", "to_zarr", "to_ome_zarr"])
 def test_writers_take_values_to_the_host(tmp_path, writer, holding):
     volume = brain()

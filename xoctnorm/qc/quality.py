@@ -18,6 +18,7 @@ from xoctnorm.checks import coverage_problems, volume_problems
 from xoctnorm.corrections.drift_tables import CLASS_NAMES
 from xoctnorm.corrections.intensity import AUTO
 from xoctnorm.errors import collecting, raise_problems
+from xoctnorm.gpu import circumstance, host_problems
 from xoctnorm.kernels.classes import BRIGHT, DARK
 from xoctnorm.kernels.intensity import SCALES
 from xoctnorm.qc.definitions import DEFINITIONS
@@ -79,6 +80,7 @@ def _checked(
         problems.append(f"noise_floor={floor!r}: needs a number, 0 or more, in units of linear intensity, or None")
     if before is not None:
         problems += [f"before: {problem}" for problem in _before_problems(da, before)]
+    problems += host_problems({"the volume": da} if before is None else {"the volume": da, "before": before})
     raise_problems("qc", problems)
     with collecting(problems):
         sections = find_sections(da, asked.section)
@@ -288,7 +290,9 @@ def _dataset(
         "section": asked.section,
     }
     notes = list(dict.fromkeys(note for part in parts for note in part.notes))
-    step = provenance.new_step("qc", parameters, [], provenance.identity(da), notes, {"device": "cpu"})
+    step = provenance.new_step(
+        "qc", parameters, [], provenance.identity(da), notes, circumstance(da.variable, use_gpu=False)
+    )
     if before is not None:
         step["before"] = provenance.jsonable(provenance.identity(before))
     qc.attrs = {

@@ -13,7 +13,6 @@ from xoctnorm import progress
 from xoctnorm.agarose import AgaroseMask
 from xoctnorm.corrections.intensity import Linearize
 from xoctnorm.depths import partial_first_section
-from xoctnorm.kernels.backend import to_host
 from xoctnorm.kernels.class_sums import ClassSummer, ClassSums, TileSums
 from xoctnorm.kernels.classes import AGAROSE, SectionViews, TissueClasses, classify, view_cap
 from xoctnorm.kernels.coarse import coarse_factor, coarse_mask
@@ -188,7 +187,6 @@ def _coarse(_: int, plane: Plane, factor: int) -> tuple[Plane, float]:
     from xoctnorm.kernels.compiled import frozen
     from xoctnorm.kernels.compiled_quality import coarse_means
 
-    plane = to_host(plane)  # what is measured is measured there, plane by plane
     if factor == 1:
         coarse = np.where(np.isfinite(plane), plane, np.float32(np.nan))
     else:
@@ -283,7 +281,6 @@ def _look_at(
     from xoctnorm.kernels.compiled import frozen
     from xoctnorm.kernels.compiled_quality import BINS, N_CLASSES, contrasts_of_blocks, look_at_plane
 
-    plane = to_host(plane)
     values, n_x = frozen(plane), plane.shape[1]
     counts = np.zeros(5, np.int64)
     moments, histograms = np.zeros((N_CLASSES, 3)), np.zeros((N_CLASSES, BINS), np.int64)
