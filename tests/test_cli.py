@@ -359,7 +359,7 @@ def test_the_commands_of_the_page_run(tmp_path, monkeypatch):
     cut_brain().octnorm.to_ome_zarr("brain.ome.zarr", levels=2)
     page = (Path(__file__).parent.parent / "docs" / "command_line.md").read_text(encoding="utf-8")
     commands = [line.split() for line in page.split("```bash\n")[1].split("```")[0].splitlines()]
-    assert len(commands) == 6
+    assert len(commands) == 7
     for name, *args in commands:
         assert name == "xoctnorm"
         # Half the pixels are few, and 20 planes are not what these sections have: that is said, and no failure.

@@ -456,6 +456,16 @@ def test_all_that_is_wrong_is_told_at_once():
         result.octnorm.qc(limits=[1])
 
 
+def test_depths_are_those_of_the_coordinate():
+    ds = phantom()
+    volume = ds["volume"].assign_coords(depth=ds["depth"] * 10.0)
+    np.testing.assert_array_equal(volume.octnorm.qc().boundary_step, ds["volume"].octnorm.qc().boundary_step)
+    with pytest.raises(InputError, match="has to start anew at every cut"):
+        ds["volume"].assign_coords(depth=("z", np.arange(36.0))).octnorm.qc()
+    with pytest.raises(InputError, match="finite numbers"):
+        ds["volume"].assign_coords(depth=("z", np.full(36, np.nan))).octnorm.qc()
+
+
 def test_repr_tells_what_the_volume_is_without_computing(tmp_path):
     result = measured(flatten=True)[0]
     lazy = HOLDINGS["planes"](result).assign_attrs(units="<b>1</b>")

@@ -103,8 +103,8 @@ def fit(
                         pixel_area=_pixel_area(da),
                         units=None if da.attrs.get("units") is None else str(da.attrs["units"]),
                         described=" ".join(str(part) for part in (da.name, da.attrs.get("long_name")) if part),
-                        depth=_along_planes(da, "depth", section),
-                        position=_along_planes(da, "position", section),
+                        depth=coordinate_of_planes(da, "depth", section),
+                        position=coordinate_of_planes(da, "position", section),
                         noise=noise,
                         ends=next((PlaneEnds(q) for q in wanted if q is not None), None),
                         means=TissueMeans() if means else None,
@@ -285,8 +285,8 @@ def _pixel_area(da: xr.DataArray) -> float:
     return area
 
 
-def _along_planes(da: xr.DataArray, name: str, section: str) -> NDArray[np.float64] | None:
-    """A coordinate of the user's for every plane, in plane order."""
+def coordinate_of_planes(da: xr.DataArray, name: str, section: str) -> NDArray[np.float64] | None:
+    """A coordinate of the user's for every plane, in plane order; None where it lies along anything else."""
     dims = plane_dims(da, section)
     if name not in da.coords or name in da.dims or set(da.coords[name].dims) != set(dims):
         return None

@@ -210,7 +210,7 @@ def _by_border(means: NDArray[np.float32], field: Bool, factor: int) -> Bool:
 
 def look(volume: Volume, ground: Ground, floor: Series) -> Seen:
     """Measure one stage on common ground; one read."""
-    index, sections = ground.sections.index, ground.sections
+    index = ground.sections.index
     labels = _labels(ground)
     row = np.unique(index[ground.used], return_inverse=True)[1]
     summer = ClassSummer(ground.classes, row)
@@ -234,7 +234,6 @@ def look(volume: Volume, ground: Ground, floor: Series) -> Seen:
         if ground.used[number]:
             summer.add(coarse)
     assert histograms is not None
-    assert len(sections.labels) == len(labels)
     with np.errstate(invalid="ignore"):
         mean = (total / present).astype(np.float32)
     return Seen(
