@@ -36,7 +36,7 @@ exclude_patterns = ["_build", "gallery/*.ipynb", "gallery/*.py", "gallery/*.json
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(collections|dask|datetime|distributed|matplotlib|numpy|np|os|pathlib|pandas|pd|typing|xarray|xr)\b.*"),
-    ("py:class", r"(Any|ArrayLike|DTypeLike|Hashable|Literal|Mask|Mapping|NDArray|NoiseFloor|Path|Sequence)"),
+    ("py:class", r"(Any|ArrayLike|Axes|DTypeLike|Hashable|Literal|Mask|Mapping|NDArray|NoiseFloor|Path|Sequence)"),
     ("py:obj", r"[a-z_]+|.*\(.*\)|linumpy\..*"),
 ]
 

@@ -71,6 +71,27 @@ def test_the_default_method_and_flattening(tmp_path):
     assert_same_result(opened(tmp_path / "out.nc"), cut_brain().octnorm.normalize(flatten_depth=True))
 
 
+def test_a_report_on_the_result(tmp_path):
+    pytest.importorskip("matplotlib").use("agg")
+    pytest.importorskip("jinja2")
+    cut_brain().octnorm.to_netcdf(tmp_path / "brain.nc")
+    call = ("normalize", tmp_path / "brain.nc", tmp_path / "out.nc", "--report", tmp_path / "qc.html")
+    facts = json.loads(ran(*call, "--json").stdout)
+    assert facts["report"] == str((tmp_path / "qc.html").resolve())
+    page = (tmp_path / "qc.html").read_text(encoding="utf-8")
+    assert "gain ± s.e." in page  # the tables of the correction
+    assert f"xoctnorm normalize {tmp_path}/brain.nc normalized.nc" in page
+    assert_same_result(opened(tmp_path / "out.nc"), cut_brain().octnorm.normalize())
+    assert steps_of(opened(tmp_path / "out.nc").attrs)[0]["method"] == "normalize"
+    (tmp_path / "out.nc").unlink()
+    refused = run(*call)
+    assert refused.exit_code == 1
+    assert "qc.html' exists: pass --overwrite to replace it" in refused.stderr
+    refused = run(*call[:-1], tmp_path / "qc.pdf", "--overwrite")
+    assert "the name of a report ends in .html" in refused.stderr
+    assert not (tmp_path / "out.nc").exists()
+
+
 def test_fit_then_apply(brain_nc, tmp_path):
     ran("fit", brain_nc, tmp_path / "correction.nc", "--drift", "scale")
     correction = xr.load_dataset(tmp_path / "correction.nc")

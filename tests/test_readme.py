@@ -33,6 +33,8 @@ def code_blocks(page: Path) -> str:
 
 @pytest.mark.parametrize("page", [p for p in PAGES if code_blocks(p).strip()], ids=lambda p: p.name)
 def test_code_runs(page, tmp_path, monkeypatch):
+    if "matplotlib" in code_blocks(page):
+        pytest.importorskip("matplotlib").use("agg")
     monkeypatch.chdir(tmp_path)
     exec(compile(code_blocks(page), str(page), "exec"), {"__name__": "__main__"})
 

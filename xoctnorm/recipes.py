@@ -71,7 +71,15 @@ def fit_normalization(
 
 def normalize(da: xr.DataArray, settings: Normalization, agarose_mask: Mask | str | None, form: Form) -> xr.DataArray:
     """Fit the whole job and apply it to the same volume."""
-    return _applied(da, fit_normalization(da, settings, agarose_mask, form), form)
+    return normalize_and_keep(da, settings, agarose_mask, form)[0]
+
+
+def normalize_and_keep(
+    da: xr.DataArray, settings: Normalization, agarose_mask: Mask | str | None, form: Form
+) -> tuple[xr.DataArray, xr.Dataset]:
+    """The result of `normalize`, and the correction that led to it."""
+    correction = fit_normalization(da, settings, agarose_mask, form)
+    return _applied(da, correction, form), correction
 
 
 def single_step(

@@ -6,6 +6,7 @@ import xarray as xr
 
 from xoctnorm.accessor.normalization import WholeJob
 from xoctnorm.accessor.planning import Planning
+from xoctnorm.accessor.plotting import Plotting
 from xoctnorm.accessor.quality import Quality
 from xoctnorm.accessor.sections import SectionsAndMasks
 from xoctnorm.accessor.steps import SingleSteps
@@ -13,7 +14,7 @@ from xoctnorm.accessor.writing import Writing
 
 
 @xr.register_dataarray_accessor("octnorm")
-class OctnormAccessor(SectionsAndMasks, WholeJob, SingleSteps, Planning, Writing, Quality):
+class OctnormAccessor(SectionsAndMasks, WholeJob, SingleSteps, Planning, Plotting, Quality, Writing):
     """Intensity normalization of a serial-section OCT volume.
 
     A volume is a DataArray with dims ``z``, ``y`` and ``x`` in any order, of any real dtype but bool.

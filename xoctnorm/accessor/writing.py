@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import xarray as xr
+
 from xoctnorm.accessor.part import Part
 
 
@@ -147,3 +149,65 @@ class Writing(Part):
         from xoctnorm.ome_zarr import write_ome_zarr
 
         return write_ome_zarr(self._volume, path, version=version, levels=levels, overwrite=overwrite)
+
+    def report(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        before: xr.DataArray | None = None,
+        correction: xr.Dataset | None = None,
+        qc: xr.Dataset | None = None,
+        title: str | None = None,
+    ) -> Path:
+        """Write a report on the volume: one HTML file with all that is needed to see whether it is right.
+
+        It has the verdict of `qc`, warnings with what to try, planes to step through, before and after beside each
+        other, pictures, tables, the record, and how to make the result again. It is below 5 MB, needs no network, and
+        works by keyboard and on a phone, on bright and on dark ground. Text of attributes and labels is escaped. Needs
+        the extra ``report``.
+
+        Reads each volume once, a block of planes at a time, and once or twice more where `qc` has to be computed.
+        Up to 128 planes are shown, of more than 128 sections one of each, at most 200; planes are averaged to at most
+        480 pixels across.
+
+        Parameters
+        ----------
+        path
+            File to be written, ending in ``.html``; an existing file is replaced, once the new one is whole.
+        before
+            The volume that was corrected, with the same planes.
+        correction
+            What `fit` returned. With it come the tables of sections: gains with errors, flags, metric, maps.
+        qc
+            What `qc` returned, to be shown instead of computed, for instance with limits of your own.
+        title
+            Heading of the report. None: the name of the volume.
+
+        Returns
+        -------
+        pathlib.Path
+            The file.
+
+        Raises
+        ------
+        InputError
+            For a path without folder or suffix, volumes and corrections that do not fit, missing packages.
+        OSError
+            Writing failed. Nothing is left behind.
+
+        Examples
+        --------
+        >>> import pathlib, tempfile
+        >>> import matplotlib
+        >>> matplotlib.use("agg")
+        >>> from xoctnorm.phantom import make_phantom
+        >>> volume = make_phantom(shape=(64, 80), n_sections=6, planes_per_section=5)["volume"]
+        >>> result = volume.octnorm.normalize()
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = result.octnorm.report(pathlib.Path(folder) / "qc.html", before=volume)
+        ...     path.stat().st_size < 5_000_000
+        True
+        """
+        from xoctnorm.report.writing import write_report
+
+        return write_report(self._volume, path, before, correction, qc, title)

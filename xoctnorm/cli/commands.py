@@ -11,7 +11,9 @@ import xarray as xr
 
 from xoctnorm.cli.files import (
     Input,
+    check_report,
     check_target,
+    normalized,
     opened_correction,
     opened_mask,
     suffix_of,
@@ -22,6 +24,7 @@ from xoctnorm.cli.info import about_correction, about_volume, correction_in
 from xoctnorm.cli.quality import about_quality
 from xoctnorm.cli.reporting import Outcome, reported, say
 from xoctnorm.matching import MATCHES
+from xoctnorm.opening import open_volume
 from xoctnorm.plan import Plan, in_bytes, sizes_text
 from xoctnorm.settings import DRIFTS, Normalization
 
@@ -108,22 +111,32 @@ overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what 
 @click.argument("target", metavar="OUT")
 @job_options
 @volume_options
+@click.option("--report", metavar="PATH.html", help="Also write a report that shows whether the result is right.")
 @overwrite_option
 @reported
-def normalize(source: str, target: str, overwrite: bool, **options: Any) -> Outcome:
+def normalize(source: str, target: str, report: str | None, overwrite: bool, **options: Any) -> Outcome:
     """Normalize the volume IN and write it to OUT: .nc, .zarr or .ome.zarr.
 
     \b
     xoctnorm normalize brain.nc brain_normalized.nc
     xoctnorm normalize "slices/*.tif" brain.ome.zarr --section-size 20 --flatten-depth
     xoctnorm normalize brain.zarr out.nc --variable intensity --drift scale --zprofile-sigma 2
+    xoctnorm normalize brain.nc brain_normalized.nc --report brain.html
     """
     suffix_of(target)
     volume, call = _made_ready(source, target, overwrite, options)
     plan = volume.octnorm.plan(**call)
+    if report is not None:
+        check_report(report, overwrite, volume)
     _say_plan(volume, plan)
-    write_volume(volume.octnorm.normalize(**call), target, overwrite)
-    return _written(source, target, {"shape": plan.shape, "sections": plan.sections})
+    result, correction = normalized(volume, call)
+    write_volume(result, target, overwrite)
+    facts: dict[str, Any] = {"shape": plan.shape, "sections": plan.sections}
+    if report is not None:
+        say("report: reads the volume and the result")
+        page = open_volume(target).octnorm.report(report, before=volume, correction=correction)
+        facts["report"] = str(page)
+    return _written(source, target, facts)
 
 
 @app.command(short_help="Fit a correction and write that alone.")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -14,11 +15,13 @@ import pandas as pd
 import xarray as xr
 
 from xoctnorm.agarose import Mask
+from xoctnorm.applying import Form
 from xoctnorm.corrections import METHODS
-from xoctnorm.errors import InputError, listed, raise_problems
+from xoctnorm.errors import InputError, collecting, listed, raise_problems
 from xoctnorm.files import sync
 from xoctnorm.opening import open_volume
 from xoctnorm.recipes import assign_sections
+from xoctnorm.settings import Normalization
 from xoctnorm.zarr_place import find_place
 
 SUFFIXES = (".ome.zarr", ".zarr", ".nc")
@@ -133,6 +136,27 @@ def check_target(path: str, overwrite: bool, source: str) -> None:
     if target.exists() and not overwrite:
         problems.append(f"{path!r} exists: pass --overwrite to replace it, or choose another path")
     raise_problems("output", problems)
+
+
+def check_report(path: str, overwrite: bool, volume: xr.DataArray) -> None:
+    """Refuse, before hours are spent, a report that could not be written."""
+    from xoctnorm.plot.series import series_of
+    from xoctnorm.report.writing import report_problems
+
+    problems = report_problems(path)
+    if Path(path).expanduser().exists() and not overwrite:
+        problems.append(f"{path!r} exists: pass --overwrite to replace it, or choose another path")
+    with collecting(problems):
+        series_of("--report", volume)
+    raise_problems("--report", problems)
+
+
+def normalized(volume: xr.DataArray, call: Mapping[str, Any]) -> tuple[xr.DataArray, xr.Dataset]:
+    """The result of `normalize`, and the correction that led to it."""
+    from xoctnorm import recipes
+
+    settings = Normalization(**{name: value for name, value in call.items() if name != "agarose_mask"})
+    return recipes.normalize_and_keep(volume, settings, call["agarose_mask"], Form())
 
 
 def write_volume(volume: xr.DataArray, path: str, overwrite: bool) -> None:
