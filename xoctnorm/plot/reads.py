@@ -39,8 +39,7 @@ def masks_of(series: Series, mask: Mask | None = None) -> AgaroseMask | PlaneMas
 def mean_projection(series: Series) -> Image:
     """Mean along z; one read."""
     planes = series.planes
-    shape = (planes.data.shape[-2], planes.data.shape[-1])
-    mean = MeanProjection(shape, planes.data.dtype)
+    mean = MeanProjection(planes.data.dtype)
     with progress.job("mean projection", len(series)):
         for plane in planes.raw_planes():
             mean.add(plane)
