@@ -201,7 +201,7 @@ class Writing(Part):
         >>> import matplotlib
         >>> matplotlib.use("agg")
         >>> from xoctnorm.phantom import make_phantom
-        >>> volume = make_phantom(shape=(64, 80), n_sections=6, planes_per_section=5)["volume"]
+        >>> volume = make_phantom(shape=(64, 80), n_sections=6, planes_per_section=5, seed=1)["volume"]
         >>> result = volume.octnorm.normalize()
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path = result.octnorm.report(pathlib.Path(folder) / "qc.html", before=volume)
