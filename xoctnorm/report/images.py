@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _QUALITIES = (70, 50)
 _SMALLEST = 64
+_DPI = 240
 
 
 def grey_images(
@@ -54,12 +55,13 @@ def _grey(image: Image, side: int, limits: tuple[float, float], quality: int) ->
 
 def coded_figure(figure: Figure, *, speckled: bool) -> tuple[str, int, int]:
     """A figure as WebP in base64, with its width and height in pixels; without loss unless it is full of speckle."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image as Pillow
 
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=240, facecolor=figure.get_facecolor())
-    with Pillow.open(file) as opened:
-        picture = opened.convert("RGB")
+    figure.set_dpi(_DPI)
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()
+    picture = Pillow.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
     text = _webp(picture, quality=75) if speckled else _webp(picture, lossless=True)
     return text, *picture.size
 
