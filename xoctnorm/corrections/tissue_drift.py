@@ -13,6 +13,7 @@ from xoctnorm.checks import integer_problems, number_problems
 from xoctnorm.corrections.base import Correction
 from xoctnorm.errors import listed, raise_problems
 from xoctnorm.kernels.background import drift_steps, subtract_and_multiply
+from xoctnorm.threads import one_blas_thread
 from xoctnorm.transfers import Transfer
 from xoctnorm.volume import PlanesT, Volume
 
@@ -128,6 +129,7 @@ class TissueDrift(Correction):
         """See `Correction.reads`."""
         return 2
 
+    @one_blas_thread()
     def fit(self, volume: Volume) -> tuple[xr.Dataset, list[str]]:
         """Read the volume twice: the ends of sections, which tell the classes, then every plane over its classes."""
         # Imported here, as below, since this class is needed for its defaults alone when the package is imported.
