@@ -201,13 +201,13 @@ class StrictArray:
 
 
 def _key(key):
-    """An index that CuPy takes: no array of NumPy, which it would upload unseen."""
+    """An index as NumPy takes it."""
     if isinstance(key, tuple):
         return tuple(_key(one) for one in key)
     if isinstance(key, StrictArray):
         return key._values
-    if isinstance(key, np.ndarray | list):
-        raise TypeError(f"Unsupported index {type(key)}")
+    if isinstance(key, np.ndarray | list):  # CuPy uploads it
+        TRANSFERS.to_device.append(len(key))
     return key
 
 
@@ -283,6 +283,8 @@ class Namespace:
             raise TypeError(f"{name} has no {set(kwargs) - set(keywords)}")
         if name in _ON_DEVICE_ONLY and not all(isinstance(one, StrictArray) for one in args):
             raise TypeError(f"{name} takes arrays on the device")
+        if name == "take" and isinstance(args[1], np.ndarray):  # which may be "array-like" there, as for indexing
+            args = (args[0], self.asarray(args[1]), *args[2:])
         given = {key: _operand(value) for key, value in kwargs.items()}
         result = getattr(np, name)(*(_operand(one) for one in args), **given)
         if "out" in kwargs and kwargs["out"] is not None:

@@ -60,7 +60,7 @@ def memory_of(data: xr.Variable) -> Any:
     return data[(slice(0, 0),) * data.ndim].data if data.chunks is None else data.data._meta
 
 
-def on_host(data: xr.Variable) -> NDArray[Any]:
+def values_on_host(data: xr.Variable) -> NDArray[Any]:
     """All values of a small Variable on the host."""
     return to_host(as_array(data.data))
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from xoctnorm import progress, provenance
 from xoctnorm.agarose import AgaroseMask, Mask, labelled_agarose
-from xoctnorm.blocks import BLOCK_BYTES, on_host, reopened
+from xoctnorm.blocks import BLOCK_BYTES, reopened, values_on_host
 from xoctnorm.checks import coverage_problems, mask_problems, volume_problems
 from xoctnorm.cluster import client_of, surveyed_by_workers
 from xoctnorm.corrections import (
@@ -91,7 +91,7 @@ def fit(
             try:
                 data = streamed(da.variable.transpose(*volume_dims(da, section)).isel(at), use_gpu)
                 noise = _noise_part(masks.get("noise_floor"), at, data.dims)
-                outside = None if noise is None or noise.ndim > 2 else on_host(noise).astype(bool)
+                outside = None if noise is None or noise.ndim > 2 else values_on_host(noise).astype(bool)
                 part, part_notes, part_decisions, of_values = _fit_volume(
                     Volume(
                         data,
@@ -199,8 +199,10 @@ def checked(
                 continue
             masks[name] = labelled_agarose(name, mask, da, section, sections or _ONE_SECTION)
             if name == "agarose_mask":
-                raise_problems(name, coverage_problems(name, on_host(masks[name].variable.transpose(..., "y", "x"))))
-            elif not on_host(masks[name].variable).any():
+                raise_problems(
+                    name, coverage_problems(name, values_on_host(masks[name].variable.transpose(..., "y", "x")))
+                )
+            elif not values_on_host(masks[name].variable).any():
                 raise_problems(name, ["seeds is False everywhere: make it True on some pixels that are agarose"])
     raise_problems(call.method, found)
     assert sections is not None
@@ -272,7 +274,7 @@ def _agarose_part(mask: xr.DataArray | None, at: Mapping[str, int], sections: Se
     if mask is None:
         return None
     part = mask.variable.isel({d: i for d, i in at.items() if d in mask.dims}).transpose(..., "y", "x")
-    return AgaroseMask(part.copy(data=on_host(part)), sections.index)
+    return AgaroseMask(part.copy(data=values_on_host(part)), sections.index)
 
 
 def _pixel_area(da: xr.DataArray) -> float:

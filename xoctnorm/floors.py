@@ -21,7 +21,7 @@ from xoctnorm.settings import Normalization
 def without_noise_mask(da: xr.DataArray, settings: Normalization) -> tuple[Normalization, Mask | None]:
     """Settings that can be recorded, and the voxels without signal, where `noise_floor` marks some."""
     value: Any = settings.noise_floor
-    if isinstance(value, xr.DataArray | np.ndarray) and value.dtype == bool and value.ndim > 1:
+    if np.dtype(getattr(value, "dtype", float)) == bool and value.ndim > 1:
         return replace(settings, noise_floor=FROM_MASK), value
     if isinstance(value, np.generic | xr.DataArray) and value.ndim == 0:
         return replace(settings, noise_floor=value.item()), None

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from xoctnorm import progress
 from xoctnorm.agarose import AgaroseMask
-from xoctnorm.blocks import Place, loaded, memory_of, on_host, places
+from xoctnorm.blocks import Place, loaded, memory_of, places, values_on_host
 from xoctnorm.depths import depth_of_planes, position_of_planes
 from xoctnorm.kernels.backend import alike, namespace, side_by_side
 from xoctnorm.kernels.background import between
@@ -215,7 +215,7 @@ class PlaneMasks:
     """
 
     def __init__(self, variable: xr.Variable) -> None:
-        self._one = on_host(variable).astype(bool, copy=False) if variable.ndim == 2 else None
+        self._one = values_on_host(variable).astype(bool, copy=False) if variable.ndim == 2 else None
         self._planes = enumerate(Planes(variable).raw_planes() if variable.ndim > 2 else ())
 
     def of_plane(self, number: int) -> NDArray[np.bool_]:

@@ -11,7 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xoctnorm.agarose import SECTIONS
-from xoctnorm.blocks import on_host
+from xoctnorm.blocks import values_on_host
 from xoctnorm.checks import coverage_problems, number_problems
 from xoctnorm.corrections.base import Correction
 from xoctnorm.errors import listed, raise_problems
@@ -93,7 +93,7 @@ class FoundMask(Correction):
         if volume.noise is None or volume.noise.ndim > 2:
             return [mean]
         # What the user knows to be without signal is outside the imaged field.
-        return [np.where(on_host(volume.noise).astype(bool), np.float32(np.nan), mean)]
+        return [np.where(values_on_host(volume.noise).astype(bool), np.float32(np.nan), mean)]
 
     def _seeds(self, volume: Volume, count: int) -> list[NDArray[np.bool_] | None]:
         """Certain agarose for every mean projection; None where there is none."""

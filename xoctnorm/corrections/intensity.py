@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from xoctnorm.blocks import on_host
+from xoctnorm.blocks import values_on_host
 from xoctnorm.corrections.base import Correction
 from xoctnorm.errors import listed, raise_problems
 from xoctnorm.kernels.coarse import coarse_factor
@@ -112,4 +112,4 @@ def _sample(volume: Volume) -> Iterator[tuple[Plane, NDArray[np.bool_]]]:
         assert volume.agarose is not None
         agarose = volume.agarose.of_plane(int(number))[::step, ::step]
         inner = eroded(agarose, -(-3 // step))
-        yield on_host(plane).astype(np.float32, copy=False), inner
+        yield values_on_host(plane).astype(np.float32, copy=False), inner

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from xoctnorm import progress
 from xoctnorm.agarose import AgaroseMask, Mask
+from xoctnorm.blocks import values_on_host
+from xoctnorm.kernels.backend import namespace, numbers, to_host
 from xoctnorm.kernels.masks import MeanProjection
 from xoctnorm.plot.series import Numbers, Series
 from xoctnorm.volume import PlaneMasks, Planes
@@ -73,8 +75,10 @@ def tissue_means(series: Series, mask: Mask | None = None) -> Numbers:
 def tissue_mean(_: int, plane: NDArray[np.float32], agarose: Bool) -> float:
     """Mean of a plane over tissue."""
     tissue = ~agarose & (plane != 0) & (plane == plane)
-    n = np.count_nonzero(tissue)
-    return float(plane.sum(where=tissue, dtype=np.float64) / n) if n else np.nan
+    xp = namespace(plane)
+    total = xp.sum(xp.where(tissue, plane, np.float32(0)), dtype=np.float64)
+    total, n = numbers(total, xp.sum(tissue, dtype=np.float64)).tolist()
+    return total / n if n else np.nan
 
 
 def tissue_samples(series: Series, mask: Mask | None = None) -> dict[int, NDArray[np.float32]]:
@@ -130,7 +134,7 @@ def _masks_of_some(
 def tissue_values(_: int, plane: NDArray[np.float32], agarose: Bool) -> NDArray[np.float32]:
     """Evenly spread values of the tissue of a plane."""
     values = plane[~agarose & (plane != 0) & (plane == plane)]
-    spread: NDArray[np.float32] = values[:: max(1, -(-values.size // _MOST_SAMPLES))].copy()
+    spread: NDArray[np.float32] = to_host(values[:: max(1, -(-values.size // _MOST_SAMPLES))].copy())
     return spread
 
 
@@ -192,7 +196,7 @@ def three_cuts(series: Series, at: tuple[int, int, int]) -> Cuts:
             "along_y": one.isel(x=column).variable,
         }
     ).load()  # together: chunks that two cuts share are read once
-    images = {name: _floating(values.to_numpy()) for name, values in wanted.data_vars.items()}
+    images = {name: _floating(values_on_host(values.variable)) for name, values in wanted.data_vars.items()}
     n = len(series)
     return Cuts(at, images["plane"], images["along_x"].reshape(n, -1), images["along_y"].reshape(n, -1))
 
