@@ -199,7 +199,7 @@ def test_histograms_are_densities_of_sections():
 def test_overview_reads_three_cuts_and_nothing_else():
     lazy, array = counted(cut_brain())
     lazy.octnorm.plot.overview()
-    assert sorted(array.reads) == [30 * 64, 30 * 80, 64 * 80]
+    assert sorted(filter(None, array.reads)) == [30 * 64, 30 * 80, 64 * 80]
 
 
 def test_overview_shows_the_cuts_and_marks_sections():
