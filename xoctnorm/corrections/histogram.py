@@ -17,7 +17,6 @@ from xoctnorm.errors import listed
 from xoctnorm.kernels.backend import to_host
 from xoctnorm.kernels.half_bins import FEWEST_BINS, MOST_BINS, MOST_VALUES, HalfBins, Words, mean_when_mapped
 from xoctnorm.kernels.histograms import Mapping, bin_centers, bin_edges, histogram, matching_table
-from xoctnorm.statistics import by_section
 from xoctnorm.transfers import Plane, Transfer
 from xoctnorm.volume import PlanesT, Volume
 
@@ -93,6 +92,8 @@ class HistogramMatch(Correction):
 
     def _read(self, volume: Volume) -> tuple[NDArray[np.int64], list[Words]]:
         """Counts of every section; and of planes the words of their tissue, where these are wanted."""
+        from xoctnorm.statistics import by_section
+
         index = volume.sections.index
         counts, tissue = np.zeros((len(volume.sections), self.n_bins), np.int64), []
         if volume.means is not None and np.prod(volume.data.shape[-2:]) <= MOST_VALUES:
