@@ -134,10 +134,15 @@ def on_host_to_write(volume: xr.DataArray) -> xr.DataArray:
     """The volume, and what is attached to it, on the host, for a writer: chunks come when they are computed."""
     if not isinstance(volume, xr.DataArray):  # of which the writer complains
         return volume
-    coords = {name: _as_numpy(c.variable) for name, c in volume.coords.items() if not on_host(memory_of(c.variable))}
+    coords = {name: _as_numpy(c.variable) for name, c in volume.coords.items() if _on_device(c.variable)}
     if on_host(memory_of(volume.variable)) and not coords:
         return volume
     return volume.copy(deep=False, data=_as_numpy(volume.variable).data).assign_coords(coords)
+
+
+def _on_device(values: xr.Variable) -> bool:
+    memory = memory_of(values)
+    return hasattr(memory, "__array_function__") and not on_host(memory)  # arrays of pandas are none of these
 
 
 def _as_numpy(values: xr.Variable) -> xr.Variable:

@@ -17,7 +17,6 @@ from xoctnorm.errors import listed
 from xoctnorm.kernels.backend import to_host
 from xoctnorm.kernels.half_bins import FEWEST_BINS, MOST_BINS, MOST_VALUES, HalfBins, Words, mean_when_mapped
 from xoctnorm.kernels.histograms import Mapping, bin_centers, bin_edges, histogram, matching_table
-from xoctnorm.statistics import by_section
 from xoctnorm.transfers import Plane, Transfer
 from xoctnorm.volume import PlanesT, Volume
 
@@ -104,6 +103,8 @@ class HistogramMatch(Correction):
                 counts[row] += of_plane
                 tissue.append(words)
             return counts, tissue
+        from xoctnorm.statistics import by_section  # which scipy comes with
+
         of_planes = volume.each_plane(lambda _, plane: histogram(plane, self.n_bins, self.tissue_threshold))
         for row, of_section in enumerate(by_section(of_planes, index)):
             counts[row] = to_host(sum(of_section))
