@@ -141,9 +141,8 @@ def on_host_to_write(volume: xr.DataArray) -> xr.DataArray:
 
 
 def _on_device(values: xr.Variable) -> bool:
-    """Whether values are arrays of another library; labels in an array of pandas are not."""
     memory = memory_of(values)
-    return not on_host(memory) and hasattr(memory, "__array_function__")
+    return hasattr(memory, "__array_function__") and not on_host(memory)  # arrays of pandas are none of these
 
 
 def _as_numpy(values: xr.Variable) -> xr.Variable:
