@@ -27,7 +27,6 @@ from xoctnorm.kernels.background import (
     unit_steps,
 )
 from xoctnorm.kernels.background import percentile as by_partition
-from xoctnorm.kernels.classes import SectionViews
 from xoctnorm.kernels.coarse import coarse_plane
 from xoctnorm.kernels.digest import MODULUS, digest, digest_block
 from xoctnorm.kernels.histograms import Mapping, bin_centers, bin_edges, histogram, histogram_range
@@ -42,6 +41,7 @@ from xoctnorm.kernels.order_statistics import (
     percentile_without_zeros,
     plane_thresholds,
 )
+from xoctnorm.kernels.section_views import SectionViews
 from xoctnorm.kernels.steps import take
 from xoctnorm.normalization import apply_histogram_matching, normalize_volume
 from xoctnorm.threads import VARIABLES, in_threads, thread_count

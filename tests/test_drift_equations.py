@@ -9,10 +9,10 @@ from scipy.linalg import block_diag
 
 from xoctnorm.kernels import compiled, compiled_drift, drift_equations
 from xoctnorm.kernels.class_sums import SLOTS, THROUGH
-from xoctnorm.kernels.classes import SectionViews, view_cap
 from xoctnorm.kernels.drift_equations import Factor, Priors, differences, normal_equations, rows_of
 from xoctnorm.kernels.drift_unknowns import Planes
 from xoctnorm.kernels.masks import SectionMeans
+from xoctnorm.kernels.section_views import SectionViews, view_cap
 
 
 def plane_with_gaps(seed: int = 0) -> np.ndarray:

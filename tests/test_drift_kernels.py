@@ -13,23 +13,14 @@ from hypothesis import strategies as st
 from xoctnorm.depths import depth_of_planes, partial_first_section, position_of_planes
 from xoctnorm.kernels import drift_model
 from xoctnorm.kernels.class_sums import SLOTS, THROUGH, ClassSummer, ClassSums, Slot
-from xoctnorm.kernels.classes import (
-    AGAROSE,
-    BRIGHT,
-    DARK,
-    NONE,
-    VIEWS,
-    SectionViews,
-    TissueClasses,
-    classify,
-    end_planes,
-)
+from xoctnorm.kernels.classes import AGAROSE, BRIGHT, DARK, NONE, TissueClasses, classify
 from xoctnorm.kernels.coarse import coarse_factor, coarse_mask, coarse_plane
 from xoctnorm.kernels.drift import _explained, estimate
 from xoctnorm.kernels.drift_model import DriftModel, Spreads
 from xoctnorm.kernels.drift_unknowns import Planes
 from xoctnorm.kernels.intensity import SCALES, linearize, scale_of_slope, spread_slope
 from xoctnorm.kernels.noise_floor import highest_floor, most_likely_floor
+from xoctnorm.kernels.section_views import VIEWS, SectionViews, end_planes
 from xoctnorm.phantom import AGAROSE as MEDIUM
 from xoctnorm.phantom import GREY_MATTER, WHITE_MATTER, make_phantom
 from xoctnorm.sections import group_labels

@@ -10,6 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xoctnorm.kernels.backend import as_array, namespace, to_host
+from xoctnorm.memory import give_back
 
 Place = tuple[Any, ...]
 
@@ -76,4 +77,6 @@ def loaded(part: xr.Variable) -> NDArray[np.generic]:
         return cast(NDArray[np.generic], as_array(part.data))
     values: NDArray[np.generic] = namespace(memory_of(part)).empty(part.shape, dtype=part.dtype)
     dask.array.store(part.data, values, lock=False)
+    if values.nbytes >= BLOCK_BYTES // 2:
+        give_back()  # what threads kept of the chunks
     return values

@@ -111,7 +111,7 @@ def survey(
         samples += [spread(plane, step, number).copy() for number, plane in enumerate(block, first)]
         if images is not None:
             images.extend(whole_images([strip.sections.taken() for strip in of_strips], outside))
-        del block  # before the next is read
+        del add, block  # before the next is read
     return put_together(of_strips, samples, images, outside)
 
 

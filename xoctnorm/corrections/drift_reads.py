@@ -13,11 +13,12 @@ from xoctnorm.depths import depth_problems, partial_first_section
 from xoctnorm.errors import raise_problems
 from xoctnorm.kernels.backend import namespace, to_host
 from xoctnorm.kernels.class_sums import ClassSummer, ClassSums, TileSums
-from xoctnorm.kernels.classes import SectionViews, TissueClasses, classify, view_cap
+from xoctnorm.kernels.classes import TissueClasses, classify
 from xoctnorm.kernels.coarse import coarse_factor, coarse_mask, coarse_plane
 from xoctnorm.kernels.drift_unknowns import Planes as Layout
 from xoctnorm.kernels.order_statistics import Ends, ends_without_zeros
 from xoctnorm.kernels.seams import LineSums, line_sums
+from xoctnorm.kernels.section_views import SectionViews, view_cap
 from xoctnorm.transfers import Plane
 from xoctnorm.volume import PlaneMasks, Volume
 

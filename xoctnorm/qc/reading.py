@@ -14,12 +14,13 @@ from xoctnorm.agarose import AgaroseMask
 from xoctnorm.corrections.intensity import Linearize
 from xoctnorm.depths import partial_first_section
 from xoctnorm.kernels.class_sums import ClassSummer, ClassSums, TileSums
-from xoctnorm.kernels.classes import AGAROSE, SectionViews, TissueClasses, classify, view_cap
+from xoctnorm.kernels.classes import AGAROSE, TissueClasses, classify
 from xoctnorm.kernels.coarse import coarse_factor, coarse_mask
 from xoctnorm.kernels.consensus import series_agarose
 from xoctnorm.kernels.levels import Scale, imaged_field
 from xoctnorm.kernels.order_statistics import percentile_without_zeros
 from xoctnorm.kernels.outlines import REACH, outlines
+from xoctnorm.kernels.section_views import SectionViews, view_cap
 from xoctnorm.sections import Sections
 from xoctnorm.statistics import Survey
 from xoctnorm.transfers import Plane
