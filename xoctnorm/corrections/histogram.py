@@ -105,7 +105,6 @@ class HistogramMatch(Correction):
                 counts[row] += of_plane
                 tissue.append(words)
             return counts, tissue
-        from xoctnorm.statistics import by_section  # which scipy comes with
 
         of_planes = volume.each_plane(lambda _, plane: histogram(plane, self.n_bins, self.tissue_threshold))
         for row, of_section in enumerate(by_section(of_planes, index)):
