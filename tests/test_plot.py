@@ -276,6 +276,38 @@ def test_section_dimension_and_further_dims():
         two.octnorm.plot.overview()
 
 
+def test_what_is_attached_along_a_further_dim_is_shown():
+    volume = cut_brain()
+    channel = volume.expand_dims("channel")
+    alone, beside = volume.octnorm.normalize(), channel.octnorm.normalize()
+    assert beside["noise_floor"].dims == ("channel",)
+    assert sorted(beside.octnorm.plot.thresholds()) == sorted(alone.octnorm.plot.thresholds())
+    series = series_of("plot", beside)
+    assert float(series.volume["divisor"]) == float(alone["divisor"])
+
+
+def test_sections_of_another_name_have_masks_of_their_own():
+    volume = cut_brain().rename(section="slab")
+    mask = np.zeros((6, 64, 80), bool)
+    mask[:3, :, :20] = True
+    mask[3:, :, :30] = True
+    labelled = xr.DataArray(mask, dims=("slab", "y", "x"), coords={"slab": np.arange(6)})
+    result = volume.octnorm.normalize(section="slab", drift=None, agarose_mask=labelled)
+    drawn = result.octnorm.plot.mask(agarose_mask=labelled)
+    assert drawn["image"].axes.get_title(loc="left") == f"agarose mask: {mask.mean():.0%} of the field"
+
+
+def test_a_mask_of_one_row_has_no_outline():
+    drawn = cut_brain()[:, :1].octnorm.plot.mask(agarose_mask=np.arange(80)[None] < 20)
+    assert sorted(drawn) == ["colorbar", "image"]
+
+
+def test_a_scale_bar_is_in_pixels_where_the_coordinate_tells_no_places():
+    volume = cut_brain()
+    volume = volume.assign_coords(x=("x", np.zeros(volume.sizes["x"]), {"units": "um"}))
+    assert volume.octnorm.plot.overview()["scale_bar"][1].get_text() == "20 pixels"
+
+
 def test_own_axes_are_used():
     volume, correction, result = _fitted("joint")
     _, axes = plt.subplots(3, 2)
