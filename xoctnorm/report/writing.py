@@ -49,6 +49,8 @@ def report_problems(path: str | os.PathLike[str]) -> list[str]:
         problems.append(f"path={str(path)!r}: the name of a report ends in .html")
     if not target.resolve().parent.is_dir():
         problems.append(f"path={str(path)!r}: there is no folder {str(target.resolve().parent)!r}; make it first")
+    if target.is_dir():
+        problems.append(f"path={str(path)!r}: this is a folder, and a report is a file")
     return problems
 
 
@@ -64,9 +66,12 @@ def write_report(
     raise_problems(_CALL, report_problems(path))
     series = series_of(_CALL, da, correction)
     earlier = of_same_planes(_CALL, before, series)
+    if qc is not None and not (isinstance(qc, xr.Dataset) and {"status", "verdict"} <= set(qc.attrs)):
+        raise_problems(_CALL, [f"qc needs the Dataset that da.octnorm.qc() returned, got {type(qc).__name__}"])
     if qc is None:
         earlier_volume = None if earlier is None else earlier.volume
-        qc = series.volume.octnorm.qc(earlier_volume, correction=series.fitted if correction is not None else None)
+        fitted = series.fitted if correction is not None else None
+        qc = series.volume.octnorm.qc(earlier_volume, correction=fitted, section=series.section)
     shown, at = shown_planes(series), middle_of_tissue(series)
     with progress.job(_CALL, len(series) * (1 if earlier is None else 2)):
         seen = read_once(series, shown, at)
