@@ -122,6 +122,22 @@ def test_drift_by_maps_shows_their_factors(drift, table):
         np.testing.assert_allclose(middle, np.nanmedian(factor[:, kept], axis=1))
 
 
+def test_a_section_that_is_left_alone_changes_no_other_factor():
+    volume = cut_brain()
+    correction = volume.octnorm.fit(drift="quantile")
+    source, target = (correction[name].copy() for name in ("quantile_source", "quantile_target"))
+    source[1, 0] = 0  # of which there is no factor
+    shown = []
+    for alone in (False, True):
+        if alone:
+            source[4], target[4] = np.nan, np.nan
+        edited = correction.assign(quantile_source=source, quantile_target=target)
+        bars = volume.octnorm.plot.drift(correction=edited)["map"].lines[2][0]
+        shown.append(np.array([bar[:, 1] for bar in bars.get_segments()]))
+    np.testing.assert_array_equal(shown[0][:4], shown[1][:4])
+    np.testing.assert_array_equal(shown[1][4], [1, 1])
+
+
 def test_thresholds_of_the_reference():
     _, correction, result = _fitted("scale", smooth_sigma=1.0)
     drawn = result.octnorm.plot.thresholds()
