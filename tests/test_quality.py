@@ -452,6 +452,8 @@ def test_all_that_is_wrong_is_told_at_once():
         assert part in text
     with pytest.raises(InputError, match="needs a DataArray"):
         result.octnorm.qc(3)
+    with pytest.raises(InputError, match="noise_floor=True"):
+        result.octnorm.qc(noise_floor=True)
     with pytest.raises(InputError, match="without a record"):
         result.octnorm.qc(correction="correction")
     with pytest.raises(InputError, match="applies to volumes with the same planes"):

@@ -77,7 +77,8 @@ def _checked(
     if asked.intensity not in (AUTO, *SCALES):
         problems.append(f"intensity={asked.intensity!r}: needs one of {', '.join(repr(s) for s in (AUTO, *SCALES))}")
     floor = asked.noise_floor
-    if floor is not None and not (isinstance(floor, int | float | np.number) and 0 <= floor < np.inf):
+    number = isinstance(floor, int | float | np.number) and not isinstance(floor, bool)
+    if floor is not None and not (number and 0 <= floor < np.inf):
         problems.append(f"noise_floor={floor!r}: needs a number, 0 or more, in units of linear intensity, or None")
     if before is not None:
         problems += [f"before: {problem}" for problem in _before_problems(da, before)]
