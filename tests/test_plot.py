@@ -122,6 +122,22 @@ def test_drift_by_maps_shows_their_factors(drift, table):
         np.testing.assert_allclose(middle, np.nanmedian(factor[:, kept], axis=1))
 
 
+def test_a_section_that_is_left_alone_changes_no_other_factor():
+    volume = cut_brain()
+    correction = volume.octnorm.fit(drift="quantile")
+    source, target = (correction[name].copy() for name in ("quantile_source", "quantile_target"))
+    source[1, : source.shape[1] // 2] = 0  # of which there is no factor
+    shown = []
+    for alone in (False, True):
+        if alone:
+            source[4], target[4] = np.nan, np.nan
+        edited = correction.assign(quantile_source=source, quantile_target=target)
+        bars = volume.octnorm.plot.drift(correction=edited)["map"].lines[2][0]
+        shown.append(np.array([bar[:, 1] for bar in bars.get_segments()]))
+    np.testing.assert_array_equal(shown[0][:4], shown[1][:4])
+    np.testing.assert_array_equal(shown[1][4], [1, 1])
+
+
 def test_thresholds_of_the_reference():
     _, correction, result = _fitted("scale", smooth_sigma=1.0)
     drawn = result.octnorm.plot.thresholds()
@@ -274,6 +290,38 @@ def test_section_dimension_and_further_dims():
     two = xr.concat([folded, folded.assign_coords(channel=["b"])], "channel")
     with pytest.raises(InputError, match=r"has 2 along channel.*da.isel\(channel=0\)"):
         two.octnorm.plot.overview()
+
+
+def test_what_is_attached_along_a_further_dim_is_shown():
+    volume = cut_brain()
+    channel = volume.expand_dims("channel")
+    alone, beside = volume.octnorm.normalize(), channel.octnorm.normalize()
+    assert beside["noise_floor"].dims == ("channel",)
+    assert sorted(beside.octnorm.plot.thresholds()) == sorted(alone.octnorm.plot.thresholds())
+    series = series_of("plot", beside)
+    assert float(series.volume["divisor"]) == float(alone["divisor"])
+
+
+def test_sections_of_another_name_have_masks_of_their_own():
+    volume = cut_brain().rename(section="slab")
+    mask = np.zeros((6, 64, 80), bool)
+    mask[:3, :, :20] = True
+    mask[3:, :, :30] = True
+    labelled = xr.DataArray(mask, dims=("slab", "y", "x"), coords={"slab": np.arange(6)})
+    result = volume.octnorm.normalize(section="slab", drift=None, agarose_mask=labelled)
+    drawn = result.octnorm.plot.mask(agarose_mask=labelled)
+    assert drawn["image"].axes.get_title(loc="left") == f"agarose mask: {mask.mean():.0%} of the field"
+
+
+def test_a_mask_of_one_row_has_no_outline():
+    drawn = cut_brain()[:, :1].octnorm.plot.mask(agarose_mask=np.arange(80)[None] < 20)
+    assert sorted(drawn) == ["colorbar", "image"]
+
+
+def test_a_scale_bar_is_in_pixels_where_the_coordinate_tells_no_places():
+    volume = cut_brain()
+    volume = volume.assign_coords(x=("x", np.zeros(volume.sizes["x"]), {"units": "um"}))
+    assert volume.octnorm.plot.overview()["scale_bar"][1].get_text() == "20 pixels"
 
 
 def test_own_axes_are_used():

@@ -452,6 +452,12 @@ def test_all_that_is_wrong_is_told_at_once():
         assert part in text
     with pytest.raises(InputError, match="needs a DataArray"):
         result.octnorm.qc(3)
+    with pytest.raises(InputError, match="noise_floor=True"):
+        result.octnorm.qc(noise_floor=True)
+    with pytest.raises(InputError, match="without a record"):
+        result.octnorm.qc(correction="correction")
+    with pytest.raises(InputError, match="applies to volumes with the same planes"):
+        result[:12].octnorm.qc(correction=phantom()["volume"].octnorm.fit())
     with pytest.raises(InputError, match="needs a dict"):
         result.octnorm.qc(limits=[1])
 
@@ -485,6 +491,8 @@ def test_repr_tells_what_the_volume_is_without_computing(tmp_path):
     assert "no dim z" in repr(xr.DataArray(np.zeros(3)).octnorm)
     odd = brain().assign_coords(section=("z", np.arange(20) % 2))
     assert "come back" in repr(odd.octnorm)
+    named = brain().rename(section="slab").octnorm.normalize(drift=None, agarose_mask="otsu", section="slab")
+    assert repr(brain().octnorm).splitlines()[3] == repr(named.octnorm).splitlines()[3]
 
 
 def test_a_correction_says_what_it_is():

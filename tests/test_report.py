@@ -21,7 +21,8 @@ from test_plot import counted
 from xoctnorm import InputError
 from xoctnorm.plot.series import series_of
 from xoctnorm.provenance import steps_of
-from xoctnorm.report import reproduce
+from xoctnorm.report import reproduce, tables
+from xoctnorm.report.images import grey_images
 from xoctnorm.report.reading import shown_planes
 
 pytest.importorskip("matplotlib").use("agg")
@@ -123,6 +124,32 @@ def test_a_volume_alone_and_one_without_record(tmp_path):
     assert "before" not in data_of(text)
 
 
+def test_sections_of_another_name_are_judged(tmp_path):
+    volume = cut_brain().rename(section="slab")
+    result = volume.octnorm.normalize(drift=None, section="slab")
+    text = " ".join(Page(result.octnorm.report(tmp_path / "qc.html").read_text(encoding="utf-8")).text)
+    assert "step at the cut, at equal depth: nothing tells it" not in text
+    qc = result.octnorm.qc(section="slab")
+    assert qc.attrs["verdict"] in text
+
+
+def test_the_number_that_was_judged_stands_beside_its_limits():
+    volume = cut_brain()
+    qc = volume.octnorm.normalize(drift=None).octnorm.qc(volume)
+    rows = {row.name: row.limits for row in tables.figures(qc)}
+    judged = qc["boundary_step"].attrs["judged"]
+    assert rows["boundary_step"] == f"judged: {100 * judged:.3g} %; warning above 2 %, error above 6 %"
+    assert rows["tissue_variation"] == "warning above 10 %, error above 30 %"  # one number
+
+
+def test_infinite_voxels_are_white():
+    image = np.array([[0.1, 0.3, np.inf, -np.inf, np.nan]], np.float32).repeat(16, axis=1).repeat(80, axis=0)
+    (coded,) = grey_images({"after": ({0: image}, (0.1, 0.3))}, 10**6)["after"]
+    shown = np.asarray(Pillow.open(io.BytesIO(base64.b64decode(coded))).convert("L")).astype(int)[40]
+    assert shown[40] > 200
+    assert shown[56] < 80
+
+
 def test_volumes_are_read_once_besides_qc():
     _, *reads = hostile_report()
     for found in reads:
@@ -188,6 +215,15 @@ def test_what_is_wrong_is_said_and_nothing_is_left(tmp_path, monkeypatch):
         volume.octnorm.report(tmp_path / "none" / "qc.pdf")
     with pytest.raises(InputError, match="before has other planes"):
         volume.octnorm.report(tmp_path / "qc.html", before=volume[1:])
+    with pytest.raises(InputError, match="before needs a DataArray"):
+        volume.octnorm.report(tmp_path / "qc.html", before=volume.to_numpy())
+    with pytest.raises(InputError, match=r"qc needs the Dataset that da.octnorm.qc\(\) returned"):
+        volume.octnorm.report(tmp_path / "qc.html", qc=xr.Dataset())
+    folder = tmp_path / "folder.html"
+    folder.mkdir()
+    with pytest.raises(InputError, match="this is a folder"):
+        volume.octnorm.report(folder)
+    folder.rmdir()
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(InputError, match=r"a report needs jinja2.*pip install 'xoctnorm\[report\]'"):
         volume.octnorm.report(tmp_path / "qc.html")

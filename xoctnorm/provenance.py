@@ -90,6 +90,15 @@ def steps_of(attrs: Mapping[Any, Any]) -> list[dict[str, Any]]:
     return steps if known else []
 
 
+def section_name(da: xr.DataArray, attrs: Mapping[Any, Any]) -> str:
+    """What groups planes: as attributes, else those of the volume, record it, where it is there; else `section`."""
+    for step in reversed(steps_of(attrs) or steps_of(da.attrs)):
+        name = str(step.get("section", {}).get("name", "section"))
+        if name in da.coords or name in da.dims:
+            return name
+    return "section"
+
+
 def is_normalized(attrs: Mapping[Any, Any]) -> bool:
     """Whether the record says that the background was subtracted already."""
     return any(one["name"] in ("background", "unit_scale") for step in steps_of(attrs) for one in step["corrections"])

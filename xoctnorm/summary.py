@@ -12,7 +12,7 @@ import xarray as xr
 
 from xoctnorm.errors import InputError
 from xoctnorm.plan import in_bytes, sizes_text
-from xoctnorm.provenance import is_ours, jsonable, steps_of
+from xoctnorm.provenance import is_ours, jsonable, section_name, steps_of
 from xoctnorm.sections import find_sections
 from xoctnorm.settings import USE_GPU, Normalization
 
@@ -58,7 +58,7 @@ def _sections(da: xr.DataArray) -> str:
     if "z" not in da.dims:
         return "no dim z"
     try:
-        sections = find_sections(da)
+        sections = find_sections(da, section_name(da, {}))
     except InputError as error:
         return "; ".join(error.problems)
     if not sections.explicit:

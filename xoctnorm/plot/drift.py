@@ -117,8 +117,8 @@ def _map_factors(series: Series) -> NDArray[np.float64] | None:
         table = table[:, centre > 0.02]  # below, agarose is stretched by any amount
     else:
         return None
-    alone = np.isnan(table).all(axis=1)
-    return np.percentile(np.where(np.isnan(table), 1, table) if alone.any() else _filled(table), [5, 50, 95], axis=1)
+    table = np.where(np.isnan(table).all(axis=1, keepdims=True), 1, table)  # sections that are left alone
+    return np.percentile(_filled(table), [5, 50, 95], axis=1)
 
 
 def _filled(table: NDArray[np.float64]) -> NDArray[np.float64]:

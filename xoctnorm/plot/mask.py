@@ -67,7 +67,9 @@ def draw_mask(axes: Axes, series: Series, mean: Image, share: Numbers) -> Artist
     artists: Artists = {"image": image, "colorbar": bar}
     varies = bool(((share > 0) & (share < 1)).any())
     levels = {"outline": (0.5, "-", OUTLINE, "in most planes" if varies else "outline")}
-    if varies:
+    if min(share.shape) < 2:  # of one row there is no outline
+        levels = {}
+    elif varies:
         levels |= {
             "widest": (1e-9, ":", MARK, "agarose in any"),
             "narrowest": (1 - 1e-9, "--", MARK, "agarose in all"),

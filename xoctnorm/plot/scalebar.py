@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from xoctnorm.plot.series import drawn, places_along, units_of
+from xoctnorm.plot.series import drawn, pixels_of, places_along, units_of
 from xoctnorm.plot.style import edges_of
 
 if TYPE_CHECKING:
@@ -21,9 +21,11 @@ def draw_scale_bar(axes: Axes, da: xr.DataArray, dim: str) -> list[Artist]:
     """Draw a bar in the lower right corner of an image whose horizontal axis is a dim."""
     import matplotlib.patheffects as effects
 
-    left, right = edges_of(places_along(da, dim)[0])
+    places, name = places_along(da, dim)
+    left, right = edges_of(places)
     length = round_length(_SHARE * abs(right - left))
-    units = (drawn(units_of(da.coords[dim])) or f"units of {dim}") if dim in da.coords else "pixels"
+    in_pixels = name == pixels_of(dim)  # there may be a coordinate that tells no places
+    units = "pixels" if in_pixels else drawn(units_of(da.coords[dim])) or f"units of {dim}"
     end = 0.96
     begin = end - length / abs(right - left)
     style: dict[str, Any] = {"transform": axes.transAxes, "color": "white"}

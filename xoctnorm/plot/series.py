@@ -33,6 +33,8 @@ class Series:
         Fitted numbers: the correction that was given, else what is attached to the volume.
     dims
         Dims that number planes.
+    section
+        Name of what groups planes.
     sections
         Section of every plane.
     z
@@ -44,6 +46,7 @@ class Series:
     volume: xr.DataArray
     fitted: xr.Dataset
     dims: tuple[str, ...]
+    section: str
     sections: Sections
     z: Numbers
     z_label: str
@@ -109,16 +112,12 @@ class Series:
     def agarose_mask(self, mask: Mask | None = None) -> xr.DataArray | None:
         """The mask with dims that are known: `(y, x)`, with `section_label`, or with those of planes."""
         if mask is not None:
-            return labelled_agarose("agarose_mask", mask, self.volume, self._section, self.sections)
+            return labelled_agarose("agarose_mask", mask, self.volume, self.section, self.sections)
         if "agarose_mask" not in self.fitted:
             return None
         found = self.fitted["agarose_mask"]
         fits = all(found.sizes[dim] == self.volume.sizes[dim] for dim in ("y", "x"))
         return (found if found.dtype == bool else found.astype(bool)) if fits else None
-
-    @property
-    def _section(self) -> str:
-        return self.dims[0] if len(self.dims) > 1 else "section"
 
 
 def series_of(call: str, da: xr.DataArray, correction: xr.Dataset | None = None) -> Series:
@@ -129,7 +128,7 @@ def series_of(call: str, da: xr.DataArray, correction: xr.Dataset | None = None)
         if not problems:
             problems += mismatches(da, correction, "position")
     raise_problems(call, problems)
-    section = _section_name(da, correction)
+    section = provenance.section_name(da, {} if correction is None else correction.attrs)
     problems = [
         f"the volume has {da.sizes[dim]} along {dim}, and a picture shows one volume: choose with da.isel({dim}=0)"
         for dim in extra_dims(da, section)
@@ -137,22 +136,25 @@ def series_of(call: str, da: xr.DataArray, correction: xr.Dataset | None = None)
     ]
     raise_problems(call, problems)
     alone = dict.fromkeys(extra_dims(da, section), 0)
-    volume = da.isel(alone, drop=True)
+    volume = da.isel(alone)  # keeps what is attached along these dims
     if correction is None:
         ours = [name for name in ATTACHED if name in volume.coords and provenance.is_ours(volume.coords[name])]
         fitted = xr.Dataset({name: volume.coords[name].variable for name in ours})
     else:
-        fitted = correction.isel({dim: 0 for dim in alone if dim in correction.dims}, drop=True)
+        fitted = correction.isel({dim: 0 for dim in alone if dim in correction.dims})
     dims = plane_dims(volume, section)
     sections = find_sections(volume, section)
     z, z_label = places_along_z(volume, dims)
-    return Series(volume, fitted, dims, sections, z, z_label)
+    return Series(volume, fitted, dims, section, sections, z, z_label)
 
 
 def of_same_planes(call: str, before: xr.DataArray | None, after: Series) -> Series | None:
     """The volume before a correction, whose planes are those of the volume after it."""
     if before is None:
         return None
+    if not isinstance(before, xr.DataArray):
+        got = type(before).__name__
+        raise_problems(call, [f"before needs a DataArray, the volume that was corrected, got {got}"])
     problems = volume_problems(before)
     if not problems:
         other = [
@@ -164,9 +166,9 @@ def of_same_planes(call: str, before: xr.DataArray | None, after: Series) -> Ser
             problems = [f"before has other planes than the volume: {listed(other)}; pass the volume that was corrected"]
     raise_problems(call, problems)
     alone = {dim: 0 for dim in before.dims if dim not in after.volume.dims and before.sizes[dim] == 1}
-    volume = before.isel(alone, drop=True)
+    volume = before.isel(alone)
     raise_problems(call, dims_problems(volume, tuple(str(dim) for dim in after.volume.dims)))
-    return Series(volume, after.fitted, after.dims, after.sections, after.z, after.z_label)
+    return Series(volume, after.fitted, after.dims, after.section, after.sections, after.z, after.z_label)
 
 
 def places_along_z(da: xr.DataArray, dims: tuple[str, ...]) -> tuple[Numbers, str]:
@@ -187,7 +189,12 @@ def places_along(da: xr.DataArray, dim: str) -> tuple[Numbers, str]:
         steps = np.diff(values)
         if np.isfinite(values).all() and ((steps > 0).all() or (steps < 0).all()):
             return values, label(da.coords[dim])
-    return np.arange(da.sizes[dim], dtype=float), f"{dim} (pixels)"
+    return np.arange(da.sizes[dim], dtype=float), pixels_of(dim)
+
+
+def pixels_of(dim: str) -> str:
+    """Label of an axis along y or x where no coordinate tells places."""
+    return f"{dim} (pixels)"
 
 
 def label(array: xr.DataArray, fallback: str = "intensity") -> str:
@@ -214,13 +221,3 @@ def units_of(array: xr.DataArray) -> str:
     units = str(array.attrs.get("units", ""))
     known = {"um": "µm", "micrometer": "µm", "micrometre": "µm", "micron": "µm", "millimeter": "mm", "1": ""}
     return known.get(units, units)
-
-
-def _section_name(da: xr.DataArray, correction: xr.Dataset | None) -> str:
-    """What groups planes: as the correction says, or the record of the volume, else `section`."""
-    steps = provenance.steps_of({} if correction is None else correction.attrs) or provenance.steps_of(da.attrs)
-    for step in reversed(steps):
-        name = str(step.get("section", {}).get("name", "section"))
-        if name in da.coords or name in da.dims:
-            return name
-    return "section"

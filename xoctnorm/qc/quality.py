@@ -18,6 +18,7 @@ from xoctnorm.errors import collecting, raise_problems
 from xoctnorm.fitting import coordinate_of_planes
 from xoctnorm.gpu import host_problems
 from xoctnorm.kernels.intensity import SCALES
+from xoctnorm.matching import correction_problems, mismatches
 from xoctnorm.qc.figures import Scene, figures_of, mask_figures, speckle_change
 from xoctnorm.qc.labelled import Measured, dataset, mm_per_plane
 from xoctnorm.qc.limits import Limit, chosen_limits
@@ -44,7 +45,7 @@ class Asked:
 
 def quality(da: xr.DataArray, before: xr.DataArray | None, correction: xr.Dataset | None, asked: Asked) -> xr.Dataset:
     """Measure and judge a volume."""
-    limits, sections, mask = _checked(da, before, asked)
+    limits, sections, mask = _checked(da, before, correction, asked)
     record = Record.of(da, correction)
     further = extra_dims(da, asked.section)
     sizes = tuple(da.sizes[dim] for dim in further)
@@ -66,7 +67,7 @@ def quality(da: xr.DataArray, before: xr.DataArray | None, correction: xr.Datase
 
 
 def _checked(
-    da: xr.DataArray, before: xr.DataArray | None, asked: Asked
+    da: xr.DataArray, before: xr.DataArray | None, correction: xr.Dataset | None, asked: Asked
 ) -> tuple[dict[str, Limit], Sections, xr.DataArray | None]:
     """Limits, sections and mask; or one error with everything that is wrong."""
     problems = volume_problems(da)
@@ -76,10 +77,15 @@ def _checked(
     if asked.intensity not in (AUTO, *SCALES):
         problems.append(f"intensity={asked.intensity!r}: needs one of {', '.join(repr(s) for s in (AUTO, *SCALES))}")
     floor = asked.noise_floor
-    if floor is not None and not (isinstance(floor, int | float | np.number) and 0 <= floor < np.inf):
+    number = isinstance(floor, int | float | np.number) and not isinstance(floor, bool)
+    if floor is not None and not (number and 0 <= floor < np.inf):
         problems.append(f"noise_floor={floor!r}: needs a number, 0 or more, in units of linear intensity, or None")
     if before is not None:
         problems += [f"before: {problem}" for problem in _before_problems(da, before)]
+    if correction is not None:
+        problems += correction_problems(correction)
+        if not problems:
+            problems += mismatches(da, correction, "position")
     problems += host_problems({"the volume": da} if before is None else {"the volume": da, "before": before})
     raise_problems("qc", problems)
     with collecting(problems):

@@ -49,7 +49,7 @@ def _grey(image: Image, side: int, limits: tuple[float, float], quality: int) ->
     from PIL import Image as Pillow
 
     low, high = limits
-    levels = np.clip((np.nan_to_num(shrunk(image, side), nan=low) - low) / (high - low), 0, 1)
+    levels = (np.clip(np.nan_to_num(shrunk(image, side), nan=low), low, high) - low) / (high - low)
     return _webp(Pillow.fromarray(np.rint(255 * levels).astype(np.uint8)), quality=quality)
 
 

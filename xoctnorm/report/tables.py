@@ -44,7 +44,7 @@ def figures(qc: xr.Dataset) -> list[Row]:
             _in_short(qc, str(name), "before"),
             _in_short(qc, str(name), "after"),
             str(figure.attrs.get("status", "")),
-            str(figure.attrs.get("limits", "")),
+            _limits(str(name), figure),
             str(figure.attrs.get("comment", "")),
         )
         for name, figure in qc.data_vars.items()
@@ -69,6 +69,14 @@ def _in_short(qc: xr.Dataset, name: str, stage: str) -> str:
         return "–"
     middle, low, high = (_text(name, one, figure) for one in (np.median(values), values.min(), values.max()))
     return middle if low == high else f"{middle} ({low} … {high})"
+
+
+def _limits(name: str, figure: xr.DataArray) -> str:
+    """Limits in words; of several numbers also the one that was held against them, which need not be their median."""
+    limits = str(figure.attrs.get("limits", ""))
+    if not limits or "judged" not in figure.attrs or figure.size // figure.sizes.get("stage", 1) < 2:
+        return limits
+    return f"judged: {_text(name, figure.attrs['judged'], figure)}; {limits}"
 
 
 def _text(name: str, value: float, figure: xr.DataArray) -> str:

@@ -18,6 +18,7 @@ import xarray as xr
 from xoctnorm import progress, provenance
 from xoctnorm.errors import raise_problems
 from xoctnorm.files import sync
+from xoctnorm.gpu import host_problems
 from xoctnorm.optional import missing
 from xoctnorm.plan import sizes_text
 from xoctnorm.plot.overview import extents
@@ -49,6 +50,8 @@ def report_problems(path: str | os.PathLike[str]) -> list[str]:
         problems.append(f"path={str(path)!r}: the name of a report ends in .html")
     if not target.resolve().parent.is_dir():
         problems.append(f"path={str(path)!r}: there is no folder {str(target.resolve().parent)!r}; make it first")
+    if target.is_dir():
+        problems.append(f"path={str(path)!r}: this is a folder, and a report is a file")
     return problems
 
 
@@ -62,11 +65,15 @@ def write_report(
 ) -> Path:
     """Measure, draw and write; the file is whole or not there."""
     raise_problems(_CALL, report_problems(path))
+    raise_problems(_CALL, host_problems({"the volume": da, "before": before}))
     series = series_of(_CALL, da, correction)
     earlier = of_same_planes(_CALL, before, series)
+    if qc is not None and not (isinstance(qc, xr.Dataset) and {"status", "verdict"} <= set(qc.attrs)):
+        raise_problems(_CALL, [f"qc needs the Dataset that da.octnorm.qc() returned, got {type(qc).__name__}"])
     if qc is None:
         earlier_volume = None if earlier is None else earlier.volume
-        qc = series.volume.octnorm.qc(earlier_volume, correction=series.fitted if correction is not None else None)
+        fitted = series.fitted if correction is not None else None
+        qc = series.volume.octnorm.qc(earlier_volume, correction=fitted, section=series.section)
     shown, at = shown_planes(series), middle_of_tissue(series)
     with progress.job(_CALL, len(series) * (1 if earlier is None else 2)):
         seen = read_once(series, shown, at)
