@@ -514,3 +514,25 @@ def test_the_page_has_every_definition_and_limit():
         assert name not in LIMITS or f"| `{name}` | {definition.advice} |" in page, name
     for flag, (meaning, advice) in FLAGS.items():
         assert f"| `{flag}` | {meaning} | {advice} |" in page
+
+
+def test_before_is_at_the_same_places():
+    volume = make_phantom(n_sections=4, planes_per_section=4, shape=(48, 64), seed=1)["volume"]
+    with pytest.raises(InputError, match="before: its z coordinate is another"):
+        volume.octnorm.qc(volume.isel(z=slice(None, None, -1)))
+
+
+def test_sections_are_those_of_the_record():
+    volume = make_phantom(n_sections=6, planes_per_section=6)["volume"].rename(section="slab")
+    result = volume.octnorm.normalize(section="slab")
+    xr.testing.assert_identical(
+        result.octnorm.qc(volume).boundary_step, result.octnorm.qc(volume, section="slab").boundary_step
+    )
+    assert result.octnorm.qc(volume).sizes["section_label"] == 6
+
+
+def test_a_record_that_lacks_its_steps_is_none():
+    volume = make_phantom(n_sections=4, planes_per_section=4, shape=(48, 64), seed=1)["volume"]
+    told = repr(volume.octnorm)
+    volume.attrs["xoctnorm_provenance"] = '{"schema_version": 1, "steps": [{}]}'
+    assert repr(volume.octnorm) == told

@@ -85,9 +85,10 @@ def steps_of(attrs: Mapping[Any, Any]) -> list[dict[str, Any]]:
         whole = json.loads(attrs[ATTRIBUTE])
         known = whole["schema_version"] <= SCHEMA_VERSION
         steps: list[dict[str, Any]] = whole["steps"]
+        complete = all({"method", "corrections", "parameters"} <= set(step) for step in steps)
     except (KeyError, TypeError, ValueError):
         return []
-    return steps if known else []
+    return steps if known and complete else []
 
 
 def section_name(da: xr.DataArray, attrs: Mapping[Any, Any]) -> str:

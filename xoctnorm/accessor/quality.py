@@ -22,7 +22,7 @@ class Quality(Part):
         agarose_mask: Mask | None = None,
         noise_floor: float | None = None,
         intensity: str = "auto",
-        section: str = "section",
+        section: str | None = None,
     ) -> xr.Dataset:
         """Measure figures of merit and judge them against limits.
 
@@ -49,7 +49,8 @@ class Quality(Part):
             What the values of `before`, or of a volume that was not corrected, are: ``"linear"``, ``"amplitude"``,
             ``"db"`` or ``"auto"``, as in `normalize`.
         section
-            Name of the coordinate, dimension or index level that groups planes.
+            Name of the coordinate, dimension or index level that groups planes; None: the one that the record of the
+            volume names, else ``"section"``.
 
         Returns
         -------
@@ -74,9 +75,11 @@ class Quality(Part):
         >>> qc.boundary_step.dims, qc.boundary_step.attrs["status"]
         (('stage', 'section_label'), 'ok')
         """
+        from xoctnorm.provenance import section_name
         from xoctnorm.qc.quality import Asked, quality
 
-        asked = Asked(limits, agarose_mask, noise_floor, intensity, section)
+        named = section_name(self._volume, {}) if section is None else section
+        asked = Asked(limits, agarose_mask, noise_floor, intensity, named)
         return quality(self._volume, before, correction, asked)
 
     def __repr__(self) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from xoctnorm import progress
 from xoctnorm.agarose import AgaroseMask, Mask, labelled_agarose
-from xoctnorm.checks import coverage_problems, volume_problems
+from xoctnorm.checks import coverage_problems, same_coordinate, volume_problems
 from xoctnorm.corrections.intensity import AUTO
 from xoctnorm.depths import coordinate_problems, depth_of_planes, depth_problems
 from xoctnorm.errors import collecting, raise_problems
@@ -117,6 +117,13 @@ def _before_problems(da: xr.DataArray, before: xr.DataArray) -> list[str]:
     if not found and dict(before.sizes) != dict(da.sizes):
         sizes = (", ".join(f"{dim}: {size}" for dim, size in one.sizes.items()) for one in (before, da))
         found.append("its sizes are {}, those of the result {}: pass the volume that was corrected".format(*sizes))
+    elif not found:
+        found += [
+            f"its {dim} coordinate is another than that of the result: pass the volume that was corrected, or "
+            f"before.drop_vars({dim!r}) where the positions are the same"
+            for dim in ("z", "y", "x")
+            if dim in before.coords and dim in da.coords and not same_coordinate(before.coords[dim], da.coords[dim])
+        ]
     return found
 
 
