@@ -379,7 +379,21 @@ def test_factors_at_their_clamp_warnings_and_flags():
         finding.message.rpartition(" ")[2] for finding in flagged
     }
     assert all(finding.advice for finding in flagged)
+    assert {finding.status for finding in flagged} == {"warning"}  # what was dealt with makes no result wrong
+    assert qc.unmeasured_sections == 0
     assert qc.section_flags.values.tolist() == correction.section_flags.values.tolist()
+
+
+def test_sections_whose_gain_nothing_tells():
+    volume = phantom()["volume"]
+    correction = volume.octnorm.fit()
+    bridged = correction.copy(deep=True)
+    n = bridged.sizes["section_label"]
+    bridged["section_flags"] = ("section_label", ["bridged"] * (n - 1) + [""])
+    for one, share, expected in ((correction, 0, "ok"), (bridged, (n - 1) / n, "error")):
+        qc = volume.octnorm.apply(one).octnorm.qc(correction=one)
+        assert qc.unmeasured_sections == pytest.approx(share)
+        assert status(qc, "unmeasured_sections") == expected
 
 
 def test_every_flag_has_a_meaning():

@@ -257,8 +257,18 @@ DEFINITIONS: dict[str, Definition] = {
         "see the meaning of the flags",
         percent=True,
     ),
+    "unmeasured_sections": Definition(
+        "share of sections whose gain nothing tells",
+        "1",
+        "Sections with the flag bridged, left_alone or few_voxels, over all sections.",
+        "look at these sections and at the agarose mask; exclude= those that are damaged",
+        percent=True,
+    ),
     "section_flags": Definition("flags of the section in the correction", "1", "What is special about the section."),
 }
+
+UNMEASURED = ("bridged", "left_alone", "few_voxels")
+"""Flags of sections whose gain nothing tells."""
 
 FLAGS: dict[str, tuple[str, str]] = {
     "agarose_not_a_reference": (

@@ -62,7 +62,8 @@ LIMITS: Mapping[str, Limit] = {
     "divisor_outlier": Limit(1.3, 2.5),
     "clamped_factors": Limit(0, 0.5),
     "recorded_warnings": Limit(0, math.inf),
-    "flagged_sections": Limit(0, 0.5),
+    "flagged_sections": Limit(0, math.inf),
+    "unmeasured_sections": Limit(0.2, 0.5),
 }
 """Default limits, in units of the figures."""
 

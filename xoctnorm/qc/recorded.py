@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from xoctnorm import provenance
 from xoctnorm.corrections.intensity import AUTO
 from xoctnorm.kernels.classes import BRIGHT, DARK
-from xoctnorm.qc.definitions import FLAGS
+from xoctnorm.qc.definitions import FLAGS, UNMEASURED
 from xoctnorm.qc.figures import SECTION, Figures
 from xoctnorm.sections import Sections, plane_dims
 from xoctnorm.volume import extra_dims
@@ -173,6 +173,9 @@ def recorded_figures(
         share = float(np.mean([bool(flags) for flags in record.flags]))
         found.values["flagged_sections"] = (), share
         found.judged["flagged_sections"] = share
+        unmeasured = float(np.mean([not set(UNMEASURED).isdisjoint(flags.split()) for flags in record.flags]))
+        found.values["unmeasured_sections"] = (), unmeasured
+        found.judged["unmeasured_sections"] = unmeasured
         if len(record.flags) == len(sections):
             found.values["section_flags"] = (SECTION,), np.array(record.flags)
     return found
