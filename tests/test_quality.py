@@ -21,7 +21,7 @@ from xoctnorm.qc import DEFINITIONS, FLAGS, LIMITS, Finding, findings
 from xoctnorm.qc.limits import STATUSES
 from xoctnorm.qc.verdict import limits_text
 
-DATA = Path("/work/shared/data")
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 SIZE = {"shape": (96, 120), "n_sections": 6, "planes_per_section": 6, "seed": 3}
 
 
