@@ -550,3 +550,10 @@ def test_a_record_that_lacks_its_steps_is_none():
     told = repr(volume.octnorm)
     volume.attrs["xoctnorm_provenance"] = '{"schema_version": 1, "steps": [{}]}'
     assert repr(volume.octnorm) == told
+
+
+def test_infinite_voxels_are_refused_as_by_fit():
+    volume = make_phantom(n_sections=4, planes_per_section=4, shape=(48, 64), seed=1)["volume"].copy(deep=True)
+    volume[{"z": 2, "y": 3, "x": 4}] = np.inf
+    with pytest.raises(InputError, match="infinite voxels on plane 2: replace"):
+        volume.octnorm.qc()

@@ -13,6 +13,7 @@ from xoctnorm import progress
 from xoctnorm.agarose import AgaroseMask
 from xoctnorm.corrections.intensity import Linearize
 from xoctnorm.depths import partial_first_section
+from xoctnorm.errors import listed, raise_problems
 from xoctnorm.kernels.class_sums import ClassSummer, ClassSums, TileSums
 from xoctnorm.kernels.classes import AGAROSE, TissueClasses, classify
 from xoctnorm.kernels.coarse import coarse_factor, coarse_mask
@@ -217,7 +218,7 @@ def look(volume: Volume, ground: Ground, floor: Series) -> Seen:
     summer = ClassSummer(ground.classes, row)
     size = _BLOCK if np.prod(volume.data.shape[-2:]) > _SMALL_PLANE else _SMALLER_BLOCK
     function = partial(_look_at, factor=ground.factor, size=size, floor=floor)
-    counts, brightest, moments, contrast = [], [], [], []
+    counts, brightest, moments, contrast, infinite = [], [], [], [], []
     histograms: NDArray[np.int64] | None = None
     total, present = np.zeros(labels.shape[1:]), np.zeros(labels.shape[1:], np.int64)
     progress.phase("figures")
@@ -232,8 +233,18 @@ def look(volume: Volume, ground: Ground, floor: Series) -> Seen:
         has = np.isfinite(coarse)
         total += np.where(has, coarse, 0)
         present += has
+        if one[6]:
+            infinite.append(number)
         if ground.used[number]:
             summer.add(coarse)
+    if infinite:
+        raise_problems(
+            "qc",
+            [
+                f"the volume has infinite voxels on plane {listed(infinite)}: replace them by NaN, which means "
+                "'no data' (da.where(abs(da) < 3e38))"
+            ],
+        )
     assert histograms is not None
     with np.errstate(invalid="ignore"):
         mean = (total / present).astype(np.float32)
@@ -276,7 +287,7 @@ def _labels(ground: Ground) -> NDArray[np.uint8]:
 
 def _look_at(
     number: int, plane: Plane, labels: NDArray[np.uint8], factor: int, size: int, floor: Series
-) -> tuple[NDArray[np.int64], float, Series, NDArray[np.int64], Series, Plane]:
+) -> tuple[NDArray[np.int64], float, Series, NDArray[np.int64], Series, Plane, bool]:
     """All that is counted and summed in one plane."""
     from xoctnorm.kernels.compiled import frozen
     from xoctnorm.kernels.compiled_quality import BINS, N_CLASSES, contrasts_of_blocks, look_at_plane
@@ -294,4 +305,5 @@ def _look_at(
     if counts[1]:  # zeros of a plane with data are values
         coarse[coarse == 0] = _TINY
     coarse[labels == 0] = np.nan
-    return counts, float(percentile_without_zeros(plane, BRIGHTEST)), moments, histograms, contrast, coarse
+    infinite = bool(np.isinf(plane).any())
+    return counts, float(percentile_without_zeros(plane, BRIGHTEST)), moments, histograms, contrast, coarse, infinite
