@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 from conftest import cut_brain
-from xarray.backends.netCDF4_ import NetCDF4ArrayWrapper
+from xarray.backends.netCDF4_ import NETCDF4_PYTHON_LOCK, NetCDF4ArrayWrapper, NetCDF4DataStore
 
 from xoctnorm.errors import InputError
 from xoctnorm.io import _chunk_edges, _streamable, write_netcdf
@@ -226,6 +226,21 @@ def test_lazy_file_without_dask_is_read_in_parts(tmp_path, monkeypatch):
     assert sum(read) == ones.nbytes
     assert max(read) <= 2**23 < ones.nbytes
     assert float(opened(tmp_path / "target.nc").sum()) == ones.size
+
+
+def test_writers_take_the_lock_of_readers(tmp_path, monkeypatch):
+    """xarray's own for writing is another, which may take the two locks in it the other way round: a deadlock."""
+    stores, open_store = [], NetCDF4DataStore.open
+
+    def watch(*args, **kwargs):
+        stores.append(open_store(*args, **kwargs))
+        return stores[-1]
+
+    monkeypatch.setattr(NetCDF4DataStore, "open", watch)
+    with xr.open_dataarray(write_netcdf(normalized(), tmp_path / "source.nc"), chunks={}) as lazy:
+        write_netcdf(lazy, tmp_path / "target.nc")
+    assert len(stores) == 3
+    assert all(store.lock is NETCDF4_PYTHON_LOCK for store in stores)
 
 
 def test_multiindex_is_written_plain_and_can_be_rebuilt(tmp_path):

@@ -18,6 +18,7 @@ import numpy as np
 import xarray as xr
 from xarray.backends import NetCDF4DataStore
 from xarray.backends.common import ArrayWriter
+from xarray.backends.netCDF4_ import NETCDF4_PYTHON_LOCK
 from xarray.indexes import PandasMultiIndex
 
 from xoctnorm import progress
@@ -242,7 +243,10 @@ def _write(ds: xr.Dataset, path: Path, encoding: dict[Hashable, Any], digests: d
 
     `Dataset.to_netcdf` computes by itself, and whatever is computed beside it reads the input again.
     """
-    store, writer, lock = NetCDF4DataStore.open(path, mode="w", format="NETCDF4"), ArrayWriter(), _WriteLock()
+    # The very lock of those who read: xarray's own for writing holds the same two locks and one more, and in
+    # versions of 2025 may take them in another order than readers do, so that both wait for each other for ever.
+    store = NetCDF4DataStore.open(path, mode="w", format="NETCDF4", lock=NETCDF4_PYTHON_LOCK)
+    writer, lock = ArrayWriter(), _WriteLock()
     try:
         ds.dump_to_store(store, writer=writer, encoding=encoding)
         if not writer.sources:
