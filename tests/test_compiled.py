@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from numba import njit
 
 from xoctnorm import InputError
 from xoctnorm.kernels import compiled
@@ -41,6 +42,7 @@ from xoctnorm.kernels.order_statistics import (
     percentile_without_zeros,
     plane_thresholds,
 )
+from xoctnorm.kernels.prefetch import BLOCK, fetch
 from xoctnorm.kernels.section_views import SectionViews
 from xoctnorm.kernels.steps import take
 from xoctnorm.normalization import apply_histogram_matching, normalize_volume
@@ -350,3 +352,19 @@ print(*compiled.value_range(compiled.frozen(np.arange(5, dtype=np.float32))))
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.split() == ["0.0", "4.0"]
+
+
+@pytest.mark.parametrize(("dtype", "lines"), [(bool, 2), ("uint16", 4), ("float32", 8), ("float64", 16)])
+def test_memory_is_asked_for_every_line_of_a_block(dtype, lines):
+    @njit
+    def total(values):
+        found = 0.0
+        for start in range(0, values.size, BLOCK):
+            fetch(values, np.uint64(start))
+            for i in range(start, min(start + BLOCK, values.size)):
+                found += values[i]
+        return found
+
+    assert total(np.ones(300, dtype)) == 300  # what lies beyond the end does no harm
+    (code,) = total.inspect_llvm().values()
+    assert code.count("call void @llvm.prefetch") == lines

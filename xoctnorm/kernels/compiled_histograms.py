@@ -9,8 +9,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from xoctnorm.kernels.compiled import BLOCK, Floats, Number, _index, compiled
+from xoctnorm.kernels.compiled import Floats, Number, _index, compiled
 from xoctnorm.kernels.half_bins import COUNT_BITS, HIGH, LOW, NEGATIVE, NOTHING
+from xoctnorm.kernels.prefetch import BLOCK, fetch
 
 _UNSURE = 2e-7  # of a place in bins, three roundings: so near to an edge, the bin may be wrong
 
@@ -23,16 +24,18 @@ def bin_counts(values: Floats, edges: Floats, counts: NDArray[np.int64]) -> None
     per_value, bits, near = scale_of_places(edges)
     mask = np.int32((1 << bits) - 1)
     twice, outside = np.int32(2 * near), np.int32(n_bins)
-    lanes = np.zeros((2, n_bins + 1), np.int64)  # neighbours often share a bin, and one counter would have to wait
+    # Neighbours often share a bin, and a counter would have to wait for itself: there are two, and eight for the rest.
+    lanes = np.zeros((2, n_bins + 8), np.int64)
     bins = np.empty(BLOCK, np.int32)
     for start in range(0, values.size, BLOCK):
         n, n_near = min(BLOCK, values.size - start), np.int32(0)
+        fetch(values, _index(start))
         for i in range(n):
             value = values[_index(start + i)]
             counted = (value >= first) & (value <= last)
             place = np.int32(((value if counted else first) - first) * per_value)
             n_near += np.int32((np.int32((place + near) & mask) < twice) & counted)
-            bins[_index(i)] = place >> bits if counted else outside
+            bins[_index(i)] = place >> bits if counted else outside + np.int32(i & 7)
         if n_near:
             for i in range(n):
                 value = values[_index(start + i)]
@@ -70,6 +73,8 @@ def half_bin_words(
     places, sizes = np.empty(BLOCK, np.int32), np.empty(BLOCK, np.int32)
     for start in range(0, values.size, BLOCK):
         n, n_near = min(BLOCK, values.size - start), np.int32(0)
+        fetch(values, _index(start))
+        fetch(where, _index(start))
         for i in range(n):
             value, here = values[_index(start + i)], where[_index(start + i)]
             counted = (value >= first) & (value <= last)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xoctnorm.kernels.compiled import Floats, Number, _index, compiled
+from xoctnorm.kernels.prefetch import BLOCK, fetch
 
 Bool = NDArray[np.bool_]
 Image = NDArray[np.float32]
@@ -93,11 +94,13 @@ def block_means(values: Floats, n_x: int, factor: int, mean: Image) -> None:
         totals[:], counts[:] = 0, 0
         for y in range(n_rows):
             start = (row * factor + y) * n_x
-            for x in range(n_x):
-                value = values[_index(start + x)]
-                has = (value == value) & (value != 0)
-                totals[_index(x)] += np.float64(value if has else np.float32(0))
-                counts[_index(x)] += np.int32(has)
+            for first in range(0, n_x, BLOCK):
+                fetch(values, _index(start + first))
+                for x in range(first, min(first + BLOCK, n_x)):
+                    value = values[_index(start + x)]
+                    has = (value == value) & (value != 0)
+                    totals[_index(x)] += np.float64(value if has else np.float32(0))
+                    counts[_index(x)] += np.int32(has)
         for column in range(mean.shape[1]):
             n_columns = min(factor, n_x - column * factor)
             total, count = 0.0, 0

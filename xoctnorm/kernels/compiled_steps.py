@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 
 from xoctnorm.kernels.compiled import Floats, Number, _index, compiled
 from xoctnorm.kernels.compiled_histograms import bin_of, scale_of_places
+from xoctnorm.kernels.prefetch import BLOCK, fetch
 from xoctnorm.kernels.steps import CLIP, CUT, DIVIDE, INTERPOLATE, MULTIPLY, SUBTRACT
-
-BLOCK = 256  # so that loops over one are long, and all of its arrays stay in the fastest cache
 
 
 @compiled
@@ -24,10 +23,12 @@ def take(
     out: Floats,
 ) -> None:
     """Change values by all steps; `out` may be `values`."""
-    block, bins, mapped = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.int32), np.empty(BLOCK)
+    block, bins, within = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.int32), np.empty(BLOCK, np.float32)
     per_value, bits, near = scale_of_places(knots)
     for start in range(0, values.size, BLOCK):
         n = min(BLOCK, values.size - start)
+        fetch(values, _index(start))
+        fetch(out, _index(start))
         for i in range(n):
             block[_index(i)] = np.float32(values[_index(start + i)])
         for step in range(kinds.size):
@@ -43,7 +44,7 @@ def take(
             elif kind == CLIP:
                 _clip(block, n)
             elif kind == INTERPOLATE:
-                _interpolate(block, n, knots, lines, first, second, per_value, bits, near, bins, mapped)
+                _interpolate(block, n, knots, lines, first, second, per_value, bits, near, bins, within)
         for i in range(n):
             out[_index(start + i)] = block[_index(i)]
 
@@ -101,7 +102,7 @@ def _interpolate(
     bits: np.int32,
     near: np.int32,
     bins: NDArray[np.int32],
-    mapped: NDArray[np.float64],
+    within: Floats,
 ) -> None:
     """Map values above a threshold, linear between knots, constant beyond; NaN stays NaN.
 
@@ -118,19 +119,22 @@ def _interpolate(
         place = np.int32((value - first) * per_value) if value < last else end
         n_near += np.int32((np.int32((place + near) & mask) < twice) & (value > first) & (value < last))
         bins[_index(i)] = place >> bits
-        mapped[_index(i)] = value
+        within[_index(i)] = value
     if n_near:
         for i in range(n):
-            value = np.float32(mapped[_index(i)])
+            value = within[_index(i)]
             place = np.int32((value - first) * per_value)
             if (np.int32((place + near) & mask) < twice) & (value > first) & (value < last):
                 bins[_index(i)] = bin_of(value, bins[_index(i)], knots)
-    for i in range(n):
-        at = _index(bins[_index(i)])
-        mapped[_index(i)] = lines[at, 0] * mapped[_index(i)] + lines[at, 1]
-    if strength != 1:
+    if strength == 1:
         for i in range(n):
-            mapped[_index(i)] = (1 - strength) * np.float64(block[_index(i)]) + strength * mapped[_index(i)]
+            at = _index(bins[_index(i)])
+            within[_index(i)] = np.float32(lines[at, 0] * np.float64(within[_index(i)]) + lines[at, 1])
+    else:
+        for i in range(n):
+            at = _index(bins[_index(i)])
+            mapped = lines[at, 0] * np.float64(within[_index(i)]) + lines[at, 1]
+            within[_index(i)] = np.float32((1 - strength) * np.float64(block[_index(i)]) + strength * mapped)
     for i in range(n):
         value = block[_index(i)]
-        block[_index(i)] = np.float32(mapped[_index(i)]) if value > threshold else value
+        block[_index(i)] = within[_index(i)] if value > threshold else value
