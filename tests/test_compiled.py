@@ -30,6 +30,7 @@ from xoctnorm.kernels.background import (
 from xoctnorm.kernels.background import percentile as by_partition
 from xoctnorm.kernels.coarse import coarse_plane
 from xoctnorm.kernels.digest import MODULUS, digest, digest_block
+from xoctnorm.kernels.half_bins import HalfBins, mean_when_mapped
 from xoctnorm.kernels.histograms import Mapping, bin_centers, bin_edges, histogram, histogram_range
 from xoctnorm.kernels.order_statistics import (
     POSITIVE,
@@ -368,3 +369,35 @@ def test_memory_is_asked_for_every_line_of_a_block(dtype, lines):
     assert total(np.ones(300, dtype)) == 300  # what lies beyond the end does no harm
     (code,) = total.inspect_llvm().values()
     assert code.count("call void @llvm.prefetch") == lines
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.5])
+def test_means_when_mapped_follow_from_half_bins(strength):
+    rng = np.random.default_rng(3)
+    edges = bin_edges(256, 0.0)
+    plane = np.concatenate([rng.gamma(2, 0.1, 5000), edges, np.nextafter(edges, 0), np.nextafter(edges, 1)])
+    plane = plane.clip(0, 1).astype(np.float32)
+    plane[:900], plane[900:1000], plane[1000:1010] = 0, np.nan, 1e-30  # empty, and less than the first bin
+    agarose = rng.random(plane.size) < 0.3
+    found = HalfBins.of(plane, agarose, 256)
+    np.testing.assert_array_equal(found.counts, np.histogram(plane[plane == plane], edges)[0])
+
+    table = np.sort(rng.random(256))[None]
+    mapping = Mapping.of(table, bin_centers(256, 0.0), 0.0, strength)
+    tissue = ~agarose & (plane != 0) & (plane == plane)
+    mean, n_voxels = mean_when_mapped(found.tissue, mapping, 0)
+    assert n_voxels == tissue.sum()
+    assert mean == pytest.approx(mapping.map(plane.copy(), 0)[tissue].mean(dtype=np.float64), abs=3e-8)
+
+
+@pytest.mark.parametrize(("odd", "known"), [(-1e-30, False), (-0.5, False), (1.5, True), (3e38, True), (1e-30, True)])
+def test_values_beyond_half_bins_are_known_of(odd, known):
+    plane = np.full(300, np.float32(0.25))
+    plane[[7, 299]] = odd
+    mapping = Mapping.of(np.linspace(0, 1, 256)[None] ** 2, bin_centers(256, 0.0), 0.0)
+    mean, n_voxels = mean_when_mapped(HalfBins.of(plane, np.zeros(300, bool), 256).tissue, mapping, 0)
+    assert n_voxels == 300
+    if known:
+        assert mean == pytest.approx(mapping.map(plane.copy(), 0).mean(dtype=np.float64), abs=3e-8)
+    else:
+        assert np.isnan(mean)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xoctnorm.kernels.compiled import Floats, Number, _index, compiled
-from xoctnorm.kernels.half_bins import COUNT_BITS, HIGH, LOW, NEGATIVE, NOTHING
+from xoctnorm.kernels.half_bins import COUNT_BITS, HIGH, LOW, NEGATIVE, NOTHING, NOTHINGS
 from xoctnorm.kernels.prefetch import BLOCK, fetch
 
 _UNSURE = 2e-7  # of a place in bins, three roundings: so near to an edge, the bin may be wrong
@@ -70,33 +70,38 @@ def half_bin_words(
     of_half, beyond, n_places = bits - np.int32(1), np.int32(2 * n_bins), np.int32(words.shape[1])
     one = np.uint64(1) << np.uint64(COUNT_BITS)
     every = words.reshape(-1)
-    places, sizes = np.empty(BLOCK, np.int32), np.empty(BLOCK, np.int32)
+    places, sizes, left_out = np.empty(BLOCK, np.int32), np.empty(BLOCK, np.int32), np.empty(BLOCK, np.int32)
+    for i in range(BLOCK):
+        left_out[i] = beyond + NOTHING + i % NOTHINGS
     for start in range(0, values.size, BLOCK):
-        n, n_near = min(BLOCK, values.size - start), np.int32(0)
+        n, n_rare = min(BLOCK, values.size - start), np.int32(0)
         fetch(values, _index(start))
         fetch(where, _index(start))
         for i in range(n):
             value, here = values[_index(start + i)], where[_index(start + i)]
             counted = (value >= first) & (value <= last)
-            place = np.int32(((value if counted else first) - first) * per_value)
-            n_near += np.int32((np.int32((place + near) & mask) < twice) & counted)
-            # What is left out lies in turn in eight places, since one would have to wait for the other.
-            low = np.int32(LOW) if value > 0 else np.int32(NOTHING + (i & 7))
-            special = np.int32(HIGH) if value > last else (np.int32(NEGATIVE) if value < 0 else low)
-            place = place >> of_half if counted else np.int32(beyond + special)
+            inside = value if counted else first
+            place = np.int32((inside - first) * per_value)
+            unsure = np.int32((place + near) & mask) < twice
+            n_rare += np.int32(unsure if counted else abs(value) > 0)
+            place = place >> of_half if counted else left_out[_index(i)]
             places[_index(i)] = place + (n_places if here else np.int32(0))
-            size = (value if counted else np.float32(0)) * parts
-            whole = np.int32(2**23 if size < np.float32(2**23) else 0)  # added, it rounds, halves to even
-            sizes[_index(i)] = np.int32(size + np.float32(whole)) - whole
-        if n_near:
+            sizes[_index(i)] = np.int32(np.rint(inside * parts))
+        if n_rare:
             for i in range(n):
                 value = values[_index(start + i)]
                 if (value >= first) & (value <= last):
                     place = np.int32((value - first) * per_value)
-                    if np.int32((place + near) & mask) < twice:
-                        at = 2 * bin_of(value, place >> bits, edges)
-                        half = np.int32(min(max(int(place >> of_half), at), at + 1))
-                        places[_index(i)] = half + (n_places if where[_index(start + i)] else np.int32(0))
+                    if np.int32((place + near) & mask) >= twice:
+                        continue
+                    at = 2 * bin_of(value, place >> bits, edges)
+                    place = np.int32(min(max(int(place >> of_half), at), at + 1))
+                elif abs(value) > 0:
+                    sizes[_index(i)] = 0
+                    place = beyond + np.int32(HIGH if value > last else (NEGATIVE if value < 0 else LOW))
+                else:
+                    continue
+                places[_index(i)] = place + (n_places if where[_index(start + i)] else np.int32(0))
         for i in range(n):
             slot = _index(places[_index(i)])
             every[slot] += one + np.uint64(sizes[_index(i)] - first_part[slot])

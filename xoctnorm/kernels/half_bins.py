@@ -19,7 +19,9 @@ from xoctnorm.kernels.histograms import Mapping, bin_edges, histogram_range
 COUNT_BITS = 40  # from which on values are counted
 FEWEST_BINS, MOST_BINS, MOST_VALUES = 256, 4096, 2**24 - 1  # with fewer bins, parts would have to be coarse
 _MARGIN = 16  # parts by which a value may lie beyond its half bin, where that is rounded
-HIGH, LOW, NEGATIVE, NOTHING, SPECIAL = 0, 1, 2, 3, 11  # places behind the bins; nothing is 0 or NaN
+# Places behind the bins; nothing, 0 or NaN, has several in turn, since one would have to wait for itself.
+HIGH, LOW, NEGATIVE, NOTHING, NOTHINGS = 0, 1, 2, 3, 8
+SPECIAL = NOTHING + NOTHINGS
 
 Words = NDArray[np.uint64]
 
