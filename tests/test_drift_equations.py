@@ -7,12 +7,13 @@ import pytest
 from scipy import sparse
 from scipy.linalg import block_diag
 
-from xoctnorm.kernels import compiled, compiled_drift, drift_equations
+from xoctnorm.kernels import compiled, compiled_drift, drift_equations, generic
 from xoctnorm.kernels.class_sums import SLOTS, THROUGH
 from xoctnorm.kernels.drift_equations import Factor, Priors, differences, normal_equations, rows_of
 from xoctnorm.kernels.drift_unknowns import Planes
 from xoctnorm.kernels.masks import SectionMeans
 from xoctnorm.kernels.section_views import SectionViews, view_cap
+from xoctnorm.kernels.tile_series import TILES
 
 
 def plane_with_gaps(seed: int = 0) -> np.ndarray:
@@ -76,16 +77,21 @@ def test_factor_of_dense_and_of_sparse_equations(held):
     assert factor.log_det == pytest.approx(np.linalg.slogdet(normal)[1], rel=1e-10)
 
 
-def test_pixels_are_added_to_their_tiles():
-    rng, plane = np.random.default_rng(4), plane_with_gaps().ravel()
-    plane[7] = np.inf
-    pixels = np.flatnonzero(rng.random(plane.size) < 0.6).astype(np.int32)
-    tile = rng.integers(0, 5, plane.size).astype(np.uint8)
-    total, count = np.zeros((2, 6))
-    compiled_drift.add_tiles(compiled.frozen(plane), pixels, tile, total, count)
-    there = pixels[np.isfinite(plane[pixels]) & (plane[pixels] != 0)]
-    np.testing.assert_array_equal(total, np.bincount(tile[there], plane[there].astype(float), minlength=6))
-    np.testing.assert_array_equal(count, np.bincount(tile[there], minlength=6))
+@pytest.mark.parametrize("kernels", [compiled_drift, generic])
+def test_pixels_are_added_to_their_tiles(kernels):
+    rng, plane = np.random.default_rng(4), plane_with_gaps()
+    plane[0, 7] = np.inf
+    images = rng.integers(0, 4, (2, *plane.shape)).astype(np.uint8)
+    images[1] += 3 * (images[1] > 0).astype(np.uint8)  # other slots than those of the first
+    total, count = np.zeros((2, 6, TILES**2))
+    kernels.add_tiles(compiled.frozen(plane), 53, images.reshape(2, -1), total, count)
+    y, x = np.indices(plane.shape)
+    tile = (y * TILES // 37) * TILES + x * TILES // 53
+    for slot in range(6):
+        there = (images == slot + 1).any(axis=0) & np.isfinite(plane) & (plane != 0)
+        expected = np.bincount(tile[there], plane[there].astype(float), minlength=TILES**2)
+        np.testing.assert_array_equal(total[slot], expected)
+        np.testing.assert_array_equal(count[slot], np.bincount(tile[there], minlength=TILES**2))
 
 
 def test_covariances_are_those_of_their_formula():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from xoctnorm.depths import depth_of_planes, partial_first_section, position_of_planes
 from xoctnorm.kernels import drift_model
-from xoctnorm.kernels.class_sums import SLOTS, THROUGH, ClassSummer, ClassSums, Slot
+from xoctnorm.kernels.class_sums import SLOTS, THROUGH, ClassImages, ClassSummer, ClassSums, Slot, tile_sums
 from xoctnorm.kernels.classes import AGAROSE, BRIGHT, DARK, NONE, TissueClasses, classify
 from xoctnorm.kernels.coarse import coarse_factor, coarse_mask, coarse_plane
 from xoctnorm.kernels.drift import _explained, estimate
@@ -354,10 +355,26 @@ def test_views_are_means_without_spots_and_holes():
 def sums_over(planes, classes, section, around=None) -> ClassSums:
     start, through = classes
     around = np.full_like(start, NONE) if around is None else around
-    summer = ClassSummer(TissueClasses(start, through, around, 0.5, 1.0), np.asarray(section))
-    for plane in planes:
-        summer.add(plane)
+    images = ClassImages(TissueClasses(start, through, around, 0.5, 1.0), np.asarray(section))
+    summer = ClassSummer(images)
+    for number, plane in enumerate(planes):
+        summer.add(number, tile_sums(plane, images.of_plane(number)))
     return summer.sums()
+
+
+def test_planes_that_take_no_part_change_nothing():
+    rng, classes = np.random.default_rng(8), three_classes(2)
+    planes, section = rng.gamma(4, size=(6, 48, 64)).astype(np.float32), np.array([0, 0, 0, 1, 1, 1])
+    among_others = np.array([-1, 0, 0, -1, 0, 1, -1, 1, 1])
+    images = ClassImages(TissueClasses(*classes, np.full_like(classes[0], NONE), 0.5, 1.0), among_others)
+    summer, rest = ClassSummer(images), iter(planes)
+    for number, row in enumerate(among_others):
+        plane = next(rest) if row >= 0 else np.full((48, 64), 9, np.float32)
+        summer.add(number, tile_sums(plane, images.of_plane(number)))
+    for found, expected in zip(
+        dataclasses.astuple(summer.sums()), dataclasses.astuple(sums_over(planes, classes, section)), strict=True
+    ):
+        np.testing.assert_array_equal(found, expected)
 
 
 def three_classes(n_sections) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from xoctnorm.kernels.class_sums import SLOTS, TILES, Slot, TileSums
+from xoctnorm.kernels.class_sums import SLOTS, Slot, TileSums
 from xoctnorm.kernels.classes import BRIGHT, DARK
 from xoctnorm.kernels.compiled import frozen
 from xoctnorm.kernels.compiled_quality import BINS, coarse_means, contrasts_of_blocks, look_at_plane
@@ -22,6 +22,7 @@ from xoctnorm.kernels.quality import (
     separability,
     weighted_percentiles,
 )
+from xoctnorm.kernels.tile_series import TILES
 
 
 def test_levels_and_profile_of_an_incomplete_table():

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from xoctnorm.depths import depth_problems, partial_first_section
 from xoctnorm.errors import raise_problems
 from xoctnorm.kernels.backend import namespace, to_host
-from xoctnorm.kernels.class_sums import ClassSummer, ClassSums, TileSums
+from xoctnorm.kernels.class_sums import ClassImages, ClassSummer, ClassSums, TileSums, tile_sums
 from xoctnorm.kernels.classes import TissueClasses, classify
 from xoctnorm.kernels.coarse import coarse_factor, coarse_mask, coarse_plane
 from xoctnorm.kernels.drift_unknowns import Planes as Layout
@@ -107,28 +107,27 @@ def observe(
     classes = classify(means, agarose, follows)
     lines = line_sums(means, classes.through) if seams else None
     del means
-    seen = np.isin(index, kept)
-    summer = ClassSummer(classes, row)
-    # Blended planes tell nothing of the sections, which tell what blended planes should be like.
-    with_blends = ClassSummer(classes, np.searchsorted(kept, index)[seen]) if (seen & ~used).any() else None
+    row_of_plane, seen = np.searchsorted(kept, index), np.isin(index, kept)
+    images = [ClassImages(classes, np.where(used, row_of_plane, -1))]
+    if (seen & ~used).any():  # blended planes tell nothing of the sections, which tell what those should be like
+        images.append(ClassImages(classes, np.where(seen, row_of_plane, -1)))
+    summers = [ClassSummer(one) for one in images]
     wanted, ends = volume.ends, []
     percentile = None if wanted is None else wanted.percentile
 
-    def looked_at(_: int, plane: Plane) -> tuple[Plane, Ends | None]:
+    def looked_at(_: int, plane: Plane, *images: NDArray[np.uint8]) -> tuple[list[NDArray[np.float64]], Ends | None]:
         coarse = coarse_plane(plane, factor)
-        return coarse, None if percentile is None else ends_without_zeros(plane, percentile)
+        sums = [tile_sums(coarse, one) for one in images]
+        return sums, None if percentile is None else ends_without_zeros(plane, percentile)
 
-    for (coarse, of_plane), see, use in zip(volume.each_plane(looked_at), seen, used, strict=True):
+    for z, (sums, of_plane) in enumerate(volume.each_plane(looked_at, *images)):
         ends.append(of_plane)
-        if see:
-            if use:
-                summer.add(coarse)
-            if with_blends is not None:
-                with_blends.add(coarse)
+        for summer, of_images in zip(summers, sums, strict=True):
+            summer.add(z, of_images)
     if wanted is not None:
         wanted.keep([one for one in ends if one is not None], volume)
     return Observed(
-        summer.sums(),
+        summers[0].sums(),
         layout,
         classes,
         used,
@@ -141,8 +140,8 @@ def observe(
         partial,
         masked_mean,
         notes,
-        summer.tiles(),
-        None if with_blends is None else with_blends.sums(),
+        summers[0].tiles(),
+        None if len(summers) == 1 else summers[1].sums(),
         lines,
     )
 

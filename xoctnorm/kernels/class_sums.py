@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xoctnorm.kernels.backend import alike, kernels_for, namespace, to_host
+from xoctnorm.kernels.backend import kernels_for, namespace, to_host
 from xoctnorm.kernels.classes import AGAROSE, BRIGHT, DARK, TISSUES, TissueClasses
-from xoctnorm.kernels.tile_series import TileSeries
+from xoctnorm.kernels.tile_series import TILES, TileSeries
 
 Series = NDArray[np.float64]
-Pixels = NDArray[np.int32]
+Images = NDArray[np.uint8]
 
 
 class Slot(NamedTuple):
@@ -43,10 +43,14 @@ class SetKey(NamedTuple):
 
 
 class PixelSet(NamedTuple):
-    """Pixels of a set, and whether all of them still have its class where the next section begins."""
+    """Where a set is in a flat plane, and whether all of it still has its class where the next section begins."""
 
-    pixels: Pixels
+    where: NDArray[np.bool_]
     stays: bool
+
+
+Seen = dict[int, tuple[SetKey, int]]
+"""Sets that a plane sees, by slot, and pixels that each shares with the one of its class that goes through."""
 
 
 THROUGH = (Slot(AGAROSE), Slot(DARK), Slot(BRIGHT), Slot(DARK, -1), Slot(BRIGHT, -1))
@@ -58,7 +62,7 @@ SLOTS = (*THROUGH, *(Slot(kind, relative, around=True) for relative in (0, -1) f
 
 _LINK = 0.5  # share of the next section in whose planes a set is seen; around a cut, the rest of its own too
 _ENOUGH = 0.5  # share of a set that has to be left where it is followed into the next section
-TILES = 8  # along y and x; a tile that stands out of its series is left out
+_MOST_SEEN = len(THROUGH) + len(TISSUES)  # sets that one plane sees: around one of its two cuts
 _FEWEST_PIXELS = 100  # of a set
 _UNKNOWN = 0.2  # relative variance of a pixel, about five looks, where nothing tells it
 
@@ -108,57 +112,80 @@ class TileSums:
     count: Series
 
 
-class ClassSummer:
-    """Takes the planes of a volume one after the other."""
+class ClassImages:
+    """Where the sets of pixels lie that planes see: images of their slots, for one plane after the other."""
 
-    def __init__(self, classes: TissueClasses, section: NDArray[np.int64]) -> None:
-        self._classes = classes
-        self._section = section
-        shape = classes.start.shape[1:]
-        rows, columns = (np.arange(n) * TILES // n for n in shape)
-        self._tile = (rows[:, None] * TILES + columns).astype(np.uint8).ravel()
+    def __init__(self, classes: TissueClasses, row: NDArray[np.int64]) -> None:
+        """`row` is the section of every plane in `classes`, -1 of those that take no part."""
+        self._classes, self._row_of_plane = classes, row
+        self.used = np.flatnonzero(row >= 0)
+        of_used = row[self.used]
+        n_planes = np.bincount(of_used, minlength=len(classes.start))
+        below_cut = np.maximum(1, np.rint(_LINK * n_planes))[of_used]
+        self._below_cut = np.zeros(row.size, bool)
+        self._below_cut[self.used] = np.arange(of_used.size) - np.searchsorted(of_used, of_used) < below_cut
         self._row = -1
         self._sets: dict[SetKey, PixelSet] = {}
-        self._there: dict[SetKey, Any] = {}  # pixels of the sets, where planes are
-        self._tiles: dict[SetKey, list[tuple[int, int, Series, Series]]] = {}
-        self._common = np.zeros((len(section), len(SLOTS)))
-        self._n_planes = np.bincount(section, minlength=len(classes.start))
-        self._z = -1
+        self._images: dict[bool, Images] = {}
+        self._seen: dict[tuple[int, bool], Seen] = {}
+        self._nothing = np.zeros((0, classes.start[0].size), np.uint8)
 
-    def add(self, plane: NDArray[np.float32]) -> None:
-        """Add the next plane, in linear intensity."""
-        self._z += 1
-        row = int(self._section[self._z])
+    def of_plane(self, number: int) -> Images:
+        """Which of the sets that it sees a pixel belongs to, from 1 on, or 0; `(image, pixel)`, since sets overlap.
+
+        Planes are asked for in their order.
+        """
+        row = int(self._row_of_plane[number])
+        if row < 0:
+            return self._nothing
         if row != self._row:
             before = {key: one for key, one in self._sets.items() if key.row == row - 1}
             self._sets = before | _sets(self._classes, row)
-            self._shared = _count_common(self._sets, row, self._tile.size)
-            self._row, self._number = row, -1
-            self._there = {key: self._there[key] for key in self._sets if key in self._there}
-        self._number += 1
-        self._tile = alike(self._tile, plane)
-        kernels, tile_sums = kernels_for(plane), kernels_for(plane, "compiled_drift")
-        values = kernels.frozen(plane)
-        below_cut = self._number < max(1, round(_LINK * int(self._n_planes[row])))
-        for slot, (kind, relative, around) in enumerate(SLOTS):
-            key = SetKey(row + relative, kind, around)
-            one = self._sets.get(key)
-            if one is None:
-                continue
-            seen = below_cut == bool(relative) if around else not relative or (below_cut and one.stays)
-            if not seen:
-                continue
-            if key not in self._there:
-                self._there[key] = alike(one.pixels, plane)
-            of_tiles = namespace(plane).zeros((2, TILES**2))
-            tile_sums.add_tiles(values, self._there[key], self._tile, *of_tiles)
-            total, count = to_host(of_tiles)
-            self._tiles.setdefault(key, []).append((self._z, slot, total, count))
-            self._common[self._z, slot] = self._shared[slot]
+            for below_cut in (True, False):
+                self._seen[row, below_cut] = seen = _seen(self._sets, row, below_cut)
+                self._images[below_cut] = self._drawn(seen)
+            self._row = row
+        return self._images[bool(self._below_cut[number])]
+
+    def seen(self, number: int) -> Seen:
+        """What a plane sees, once its images were asked for; nothing where it takes no part."""
+        return self._seen.get((int(self._row_of_plane[number]), bool(self._below_cut[number])), {})
+
+    def _drawn(self, seen: Seen) -> Images:
+        images: dict[tuple[int, bool], NDArray[np.uint8]] = {}
+        for number, (slot, (key, _)) in enumerate(seen.items(), 1):
+            where, (_, relative, around) = self._sets[key].where, SLOTS[slot]
+            images.setdefault((relative, around), np.zeros(where.size, np.uint8))[where] = number
+        return np.stack(list(images.values())) if images else self._nothing
+
+
+def tile_sums(plane: NDArray[np.float32], images: Images) -> NDArray[np.float64]:
+    """Sum and number of the pixels of a plane that are finite and not 0, `(2, set that it sees, tile)`, on the host."""
+    kernels, sums = kernels_for(plane), kernels_for(plane, "compiled_drift")
+    found = namespace(plane).zeros((2, _MOST_SEEN, TILES**2))
+    sums.add_tiles(kernels.frozen(plane), plane.shape[1], images, *found)
+    return to_host(found)
+
+
+class ClassSummer:
+    """Takes the sums of one plane after the other, in linear intensity, and of each what it sees."""
+
+    def __init__(self, images: ClassImages) -> None:
+        self._images = images
+        self._tiles: dict[SetKey, list[tuple[int, int, Series, Series]]] = {}
+        self._common = np.zeros((images.used.size, len(SLOTS)))
+
+    def add(self, number: int, sums: NDArray[np.float64]) -> None:
+        """Add the sums of a plane over tiles; one that takes no part sees nothing."""
+        total, count = sums
+        z = int(np.searchsorted(self._images.used, number))
+        for n, (slot, (key, common)) in enumerate(self._images.seen(number).items()):
+            self._tiles.setdefault(key, []).append((z, slot, total[n], count[n]))
+            self._common[z, slot] = common
 
     def sums(self) -> ClassSums:
         """Means of all planes so far."""
-        shape = len(self._section), len(SLOTS)
+        shape = self._common.shape
         mean, count = np.full(shape, np.nan), np.zeros(shape)
         scatter: list[list[Series]] = [[], [], []]
         prepared = {}
@@ -176,7 +203,7 @@ class ClassSummer:
 
     def tiles(self) -> TileSums:
         """Sums over tiles of all planes so far."""
-        total, count = np.zeros((2, len(self._section), len(SLOTS), TILES**2))
+        total, count = np.zeros((2, *self._common.shape, TILES**2))
         for observed in self._tiles.values():
             for z, slot, of_total, of_count in observed:
                 total[z, slot], count[z, slot] = of_total, of_count
@@ -210,17 +237,20 @@ def _sets(classes: TissueClasses, row: int) -> dict[SetKey, PixelSet]:
 def _pixel_set(classes: TissueClasses, key: SetKey, where: NDArray[np.bool_]) -> PixelSet:
     after = key.row + 1
     stays = after < len(classes.start) and bool((classes.start[after].ravel()[where] == key.kind).all())
-    return PixelSet(np.flatnonzero(where).astype(np.int32), stays)
+    return PixelSet(where, stays)
 
 
-def _count_common(sets: dict[SetKey, PixelSet], row: int, n_pixels: int) -> list[int]:
-    """Pixels that the set of every slot shares with the one of its class that goes through section `row`."""
-    inside = np.zeros((1 + max(TISSUES), n_pixels), bool)
-    for kind in (AGAROSE, *TISSUES):
-        if (own := sets.get(SetKey(row, kind, False))) is not None:
-            inside[kind, own.pixels] = True
-    others = [(slot.kind, sets.get(SetKey(row + slot.relative, slot.kind, slot.around))) for slot in SLOTS]
-    return [0 if other is None else int(np.count_nonzero(inside[kind, other.pixels])) for kind, other in others]
+def _seen(sets: dict[SetKey, PixelSet], row: int, below_cut: bool) -> Seen:
+    """Sets that planes of a section see, below the cut or further down."""
+    seen = {}
+    for slot, (kind, relative, around) in enumerate(SLOTS):
+        key = SetKey(row + relative, kind, around)
+        one, through = sets.get(key), sets.get(SetKey(row, kind, False))
+        if one is None:
+            continue
+        if below_cut == bool(relative) if around else not relative or (below_cut and one.stays):
+            seen[slot] = key, 0 if through is None else int(np.count_nonzero(one.where & through.where))
+    return seen
 
 
 def _robust_variance(parts: list[Series]) -> float:

@@ -5,20 +5,32 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from xoctnorm.kernels.compiled import Floats, compiled
+from xoctnorm.kernels.compiled import Floats, _index, compiled
+from xoctnorm.kernels.tile_series import TILES
 
 Series = NDArray[np.float64]
 Index = NDArray[np.int32]
 
 
 @compiled
-def add_tiles(values: Floats, pixels: NDArray[np.int32], tile: NDArray[np.uint8], total: Series, count: Series) -> None:
-    """Add some pixels of a plane, those that are finite and not 0, to the sums and counts of their tiles."""
-    for pixel in pixels:
-        value = values[pixel]
-        if abs(value) < np.float32(np.inf) and value != 0:
-            total[tile[pixel]] += np.float64(value)
-            count[tile[pixel]] += 1
+def add_tiles(values: Floats, n_x: int, images: NDArray[np.uint8], total: Series, count: Series) -> None:
+    """Add the pixels of a plane that are finite and not 0 to sums and counts of sets, `(set, tile)`.
+
+    `images` are `(image, pixel)`: the set of a pixel counted from 1, or 0. No set is in two images.
+    """
+    n_y = values.size // n_x
+    column = np.arange(n_x) * TILES // n_x
+    for image in images:
+        for y in range(n_y):
+            row = y * TILES // n_y * TILES
+            for x in range(n_x):
+                one = image[_index(y * n_x + x)]
+                if one:
+                    value = values[_index(y * n_x + x)]
+                    if abs(value) < np.float32(np.inf) and value != 0:
+                        tile = row + column[x]
+                        total[one - 1, tile] += np.float64(value)
+                        count[one - 1, tile] += 1
 
 
 @compiled

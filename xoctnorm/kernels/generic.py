@@ -12,6 +12,7 @@ import numpy as np
 
 from xoctnorm.kernels.backend import alike, namespace, numbers, to_host
 from xoctnorm.kernels.steps import CLIP, CUT, DIVIDE, INTERPOLATE, MULTIPLY, SUBTRACT
+from xoctnorm.kernels.tile_series import TILES
 
 BLOCK = 0  # room that loops need to spare
 
@@ -177,13 +178,20 @@ def add_capped(values: Any, cap: float, total: Any, count: Any) -> None:
     count += has
 
 
-def add_tiles(values: Any, pixels: Any, tile: Any, total: Any, count: Any) -> None:
-    """Add some pixels of a plane, those that are finite and not 0, to the sums and counts of their tiles."""
+def add_tiles(values: Any, n_x: int, images: Any, total: Any, count: Any) -> None:
+    """Add the pixels of a plane that are finite and not 0 to sums and counts of sets, `(set, tile)`.
+
+    `images` are `(image, pixel)`: the set of a pixel counted from 1, or 0. No set is in two images.
+    """
     xp = namespace(values)
-    chosen, of = values[pixels], tile[pixels]
-    has = xp.isfinite(chosen) & (chosen != 0)
-    for out, weights in ((total, xp.where(has, chosen, np.float32(0))), (count, has)):
-        out += xp.bincount(of, weights=weights.astype(np.float64), minlength=out.size)
+    n_y = values.size // n_x
+    row, column = xp.arange(n_y) * TILES // n_y, xp.arange(n_x) * TILES // n_x
+    tile = (row[:, None] * TILES + column).reshape(-1)
+    for image in images:
+        has = (image > 0) & xp.isfinite(values) & (values != 0)
+        place = xp.where(has, (image.astype(np.int64) - 1) * TILES**2 + tile, 0)
+        for out, weights in ((total, xp.where(has, values, np.float32(0))), (count, has)):
+            out += xp.bincount(place, weights=weights.astype(np.float64), minlength=out.size).reshape(out.shape)
 
 
 def block_means(values: Any, n_x: int, factor: int, mean: Any) -> None:

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xoctnorm.kernels.backend import alike, namespace
-from xoctnorm.kernels.class_sums import TILES, ClassSums, TileSums
+from xoctnorm.kernels.class_sums import ClassSums, TileSums
 from xoctnorm.kernels.classes import TISSUES
+from xoctnorm.kernels.tile_series import TILES
 
 Series = NDArray[np.float64]
 Index = NDArray[np.int64]

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from xoctnorm.kernels.class_sums import SLOTS, TILES, Slot, TileSums
+from xoctnorm.kernels.class_sums import SLOTS, Slot, TileSums
 from xoctnorm.kernels.classes import TISSUES
+from xoctnorm.kernels.tile_series import TILES
 
 Series = NDArray[np.float64]
 Index = NDArray[np.int64]

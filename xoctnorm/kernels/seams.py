@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from xoctnorm.kernels.class_sums import TILES
 from xoctnorm.kernels.classes import TISSUES
 from xoctnorm.kernels.lateral import Index, LateralProfile, Series, bounded_gain
+from xoctnorm.kernels.tile_series import TILES
 
 _ROUNDS = 20
 _SEAM_ERRORS = 4.0  # standard errors by which a seam has to stand out

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 Series = NDArray[np.float64]
 
+TILES = 8  # along y and x; a tile that stands out of its series is left out
+
 _FEWEST_IN_TILE = 12
 _OUTLYING = 5.0  # standard errors
 _TEXTURE = 0.01  # what a tile may differ by from plane to plane beside noise

@@ -14,7 +14,7 @@ from xoctnorm.agarose import AgaroseMask
 from xoctnorm.corrections.intensity import Linearize
 from xoctnorm.depths import partial_first_section
 from xoctnorm.errors import listed, raise_problems
-from xoctnorm.kernels.class_sums import ClassSummer, ClassSums, TileSums
+from xoctnorm.kernels.class_sums import ClassImages, ClassSummer, ClassSums, TileSums, tile_sums
 from xoctnorm.kernels.classes import AGAROSE, TissueClasses, classify
 from xoctnorm.kernels.coarse import coarse_factor, coarse_mask
 from xoctnorm.kernels.consensus import series_agarose
@@ -214,8 +214,10 @@ def look(volume: Volume, ground: Ground, floor: Series) -> Seen:
     """Measure one stage on common ground; one read."""
     index = ground.sections.index
     labels = _labels(ground)
-    row = np.unique(index[ground.used], return_inverse=True)[1]
-    summer = ClassSummer(ground.classes, row)
+    row = np.full(index.size, -1)
+    row[ground.used] = np.unique(index[ground.used], return_inverse=True)[1]
+    images = ClassImages(ground.classes, row)
+    summer = ClassSummer(images)
     size = _BLOCK if np.prod(volume.data.shape[-2:]) > _SMALL_PLANE else _SMALLER_BLOCK
     function = partial(_look_at, factor=ground.factor, size=size, floor=floor)
     counts, brightest, moments, contrast, infinite = [], [], [], [], []
@@ -236,7 +238,7 @@ def look(volume: Volume, ground: Ground, floor: Series) -> Seen:
         if one[6]:
             infinite.append(number)
         if ground.used[number]:
-            summer.add(coarse)
+            summer.add(number, tile_sums(coarse, images.of_plane(number)))
     if infinite:
         raise_problems(
             "qc",
