@@ -130,9 +130,10 @@ def test_nothing_large_comes_to_the_client(client, monkeypatch):
         volume.octnorm.fit(**call)
         shares[str(call["drift"])] = sum(came) / volume.nbytes
     by_model = {drift: share for drift, share in shares.items() if drift in ("joint", "quantile")}
-    # Mean projections and samples; the model of tissue also looks at planes of at most 131 072 pixels, here a quarter.
+    # Mean projections and samples; the model of tissue also looks at five views of sections of ten planes, and at 24 of
+    # the 40 planes for the scale of intensity, on a grid of at most 131 072 pixels, a quarter of these.
     assert max(share for drift, share in shares.items() if drift not in by_model) < 0.1
-    assert max(by_model.values()) < 0.7
+    assert max(by_model.values()) < 0.33
 
 
 @settings(max_examples=4, deadline=None)

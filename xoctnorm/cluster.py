@@ -20,7 +20,7 @@ from xoctnorm.blocks import runs
 from xoctnorm.kernels.order_statistics import spread
 from xoctnorm.kernels.section_images import SectionImages
 from xoctnorm.statistics import StripSurvey, Survey, put_together, sampled_step, whole_images
-from xoctnorm.transfers import Job, Look
+from xoctnorm.transfers import Fold, Job, Look
 
 _GLANCE, _PATIENCE = 5.0, 60.0  # seconds between looks at a cluster, and without workers until it is given up
 _AHEAD_BYTES = 2**30
@@ -51,6 +51,31 @@ def looked_at_by_workers(client: Any, look: Look, data: xr.Variable, jobs: Itera
     for of_run in results(client, tasks):
         progress.advance(len(of_run))
         yield from of_run
+
+
+def folded_by_workers(
+    client: Any, look: Look, data: xr.Variable, jobs: Iterable[Iterable[Job]], state: Fold[Any, Any]
+) -> Iterator[Any]:
+    """What a state leaves of what is found in planes, which goes from one worker to the next, never to the client."""
+    from dask import delayed
+
+    blocks, look_once, once = _blocks(data, list(runs(data))), _once(look), _Once()
+    tasks, state_so_far = [], _once(state)
+    for block, of_run in zip(blocks, jobs, strict=True):
+        some = [job._replace(beside=[once(values) for values in job.beside]) for job in of_run]
+        found = delayed(_looked_at, pure=False)(look_once, block, some)
+        both = delayed(_folded, pure=False)(state_so_far, found, [job.number for job in some])
+        state_so_far = both[0]
+        tasks.append(both[1])
+    for of_run in results(client, tasks):
+        progress.advance(len(of_run))
+        yield from of_run
+
+
+def _folded(state: Fold[Any, Any], found: list[Any], numbers: list[int]) -> tuple[Fold[Any, Any], list[Any]]:
+    """The state with what was found in some more planes, and what it leaves of that."""
+    state = deepcopy(state)  # a task that is tried again must find it as it was
+    return state, [state.add(number, one) for number, one in zip(numbers, found, strict=True)]
 
 
 def surveyed_by_workers(

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import xarray as xr
@@ -17,6 +17,9 @@ from xoctnorm.kernels.steps import INTERPOLATE, Step, take, taken_as_it_is
 from xoctnorm.kernels.strips import single
 
 Plane = NDArray[np.float32]
+
+Found = TypeVar("Found", contravariant=True)
+Left = TypeVar("Left", covariant=True)
 
 _own = threading.local()  # of every thread: the plane that it works on
 
@@ -144,6 +147,13 @@ class Look:
             _own.plane, _own.kind = namespace(plane).empty(plane.shape, dtype=np.float32), kind
         through(self.transfers, plane, job.parameters, self.axes, _own.plane)
         return self.function(job.number, _own.plane, *beside)
+
+
+class Fold(Protocol[Found, Left]):
+    """Something that takes what is found in plane after plane."""
+
+    def add(self, number: int, found: Found, /) -> Left:
+        """Take what was found in a plane; returns what is left of that."""
 
 
 class Job(NamedTuple):

@@ -20,12 +20,13 @@ from xoctnorm.kernels.backend import alike, namespace, side_by_side
 from xoctnorm.kernels.background import between
 from xoctnorm.kernels.order_statistics import Ends
 from xoctnorm.sections import Sections, plane_dims
-from xoctnorm.transfers import Axes, Job, Look, Plane, Transfer, correct_block, through
+from xoctnorm.transfers import Axes, Fold, Job, Look, Plane, Transfer, correct_block, through
 
 if TYPE_CHECKING:
     from xoctnorm.statistics import Survey
 
 Result = TypeVar("Result")
+Left = TypeVar("Left")
 
 
 class OfPlanes(Protocol):
@@ -100,6 +101,21 @@ class Planes:
             return looked_at_by_workers(cluster, look, self.data, jobs)
         # One run of planes after the other: planes that wait for a thread would keep theirs while the next is read.
         return chain.from_iterable(side_by_side(look.at, jobs, like) for jobs in self._jobs_with_planes(there, only))
+
+    def folded(self, function: Callable[..., Result], state: Fold[Result, Left], *beside: OfPlanes) -> Iterator[Left]:
+        """What a state leaves of the results of a function, see `each_plane`, that it takes plane after plane.
+
+        Where a cluster computes, the state goes from worker to worker, so that results may be large.
+        """
+        if self.data.chunks is not None:
+            from xoctnorm.cluster import client_of, folded_by_workers
+
+            cluster = client_of(self.data.data)
+            if cluster is not None:
+                look = Look(function, self.transfers, self._axes())
+                jobs = (self._jobs(place, beside) for place in places(self.data))
+                return folded_by_workers(cluster, look, self.data, jobs, state)
+        return (state.add(number, found) for number, found in enumerate(self.each_plane(function, *beside)))
 
     def _jobs_with_planes(
         self, beside: Sequence[OfPlanes] = (), only: NDArray[np.bool_] | None = None

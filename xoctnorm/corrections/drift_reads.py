@@ -18,7 +18,7 @@ from xoctnorm.kernels.coarse import coarse_factor, coarse_mask, coarse_plane
 from xoctnorm.kernels.drift_unknowns import Planes as Layout
 from xoctnorm.kernels.order_statistics import Ends, ends_without_zeros
 from xoctnorm.kernels.seams import LineSums, line_sums
-from xoctnorm.kernels.section_views import SectionViews, view_cap
+from xoctnorm.kernels.section_views import VIEWS, SectionViews, view_cap
 from xoctnorm.transfers import Plane
 from xoctnorm.volume import PlaneMasks, Volume
 
@@ -175,25 +175,47 @@ def _depths(volume: Volume, first_depth: int | None) -> tuple[NDArray[np.int64],
 def _read_views(volume: Volume, used: NDArray[np.bool_], row: NDArray[np.int64]) -> tuple[NDArray[np.float32], float]:
     """Means of the views of sections, and the mean over voxels without signal; one read."""
     factor = coarse_factor(*volume.data.shape[-2:])
-    n_y, n_x = (-(-n // factor) for n in volume.data.shape[-2:])
-    views = SectionViews((n_y, n_x), np.bincount(row))
-    total, count, at = 0.0, 0, 0
-    number = np.arange(len(row)) - np.searchsorted(row, row)
+    shape = -(-volume.data.shape[-2] // factor), -(-volume.data.shape[-1] // factor)
+    section, number = np.full((2, used.size), -1)
+    section[used], number[used] = row, np.arange(len(row)) - np.searchsorted(row, row)
 
     def looked_at(_: int, plane: Plane, *noise: NDArray[np.bool_]) -> tuple[Plane, float, float, int]:
         coarse = coarse_plane(plane, factor)
         return coarse, view_cap(coarse), *_sum_of_noise(plane, *noise)
 
     marked = [] if volume.noise is None else [PlaneMasks(volume.noise)]
-    found = volume.each_plane(looked_at, *marked)
-    for (coarse, cap, of_plane, n_voxels), use in zip(found, used, strict=True):
+    total, count, views = 0.0, 0, []
+    taken = _ViewTaker(SectionViews(shape, np.bincount(row)), section, number)
+    for of_plane, n_voxels, complete in volume.folded(looked_at, taken, *marked):
         total, count = total + of_plane, count + n_voxels
-        if use:
-            views.add(coarse, int(row[at]), int(number[at]), cap)
-            at += 1
+        views += complete
     if volume.noise is not None and not count:
         raise_problems("noise_floor", ["noise_floor is a mask without voxels that have data: mark some without signal"])
-    return views.means(), total / count if count else np.nan
+    return np.array(views).reshape(-1, VIEWS, *shape), total / count if count else np.nan
+
+
+@dataclass(frozen=True)
+class _ViewTaker:
+    """Adds planes to the views of their sections; leaves sums over noise, and views that are complete.
+
+    Attributes
+    ----------
+    views
+        Of the sections that take part.
+    section, number
+        Section of every plane, and its number there; -1 of planes that take no part.
+    """
+
+    views: SectionViews
+    section: NDArray[np.int64]
+    number: NDArray[np.int64]
+
+    def add(self, z: int, found: tuple[Plane, float, float, int]) -> tuple[float, int, list[NDArray[np.float32]]]:
+        """Take what was found in a plane."""
+        coarse, cap, of_noise, n_voxels = found
+        if self.section[z] >= 0:
+            self.views.add(coarse, int(self.section[z]), int(self.number[z]), cap)
+        return of_noise, n_voxels, self.views.taken()
 
 
 def _sum_of_noise(plane: Plane, marked: NDArray[np.bool_] | None = None) -> tuple[float, int]:

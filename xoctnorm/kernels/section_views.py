@@ -29,49 +29,54 @@ class SectionViews:
     """
 
     def __init__(self, shape: tuple[int, int], n_planes: NDArray[np.int64]) -> None:
-        self._n_planes = n_planes
-        self._shape = (len(n_planes), VIEWS, *shape)
-        self._sums: Any = None
-        self._counts: Any = None  # of one section
-        self._section = 0
+        self._n_planes, self._shape = n_planes, (VIEWS, *shape)
+        self._sums: Any = None  # of one section, where its planes are
+        self._counts: Any = None
+        self._section = -1
+        self._finished: list[Image] = []
 
     def add(self, plane: NDArray[np.float32], section: int, number: int, cap: float | None = None) -> None:
         """Add plane `number` of a section, counted from 0; `cap` is `view_cap` of the plane, where that is known.
 
         Sections never go down.
         """
+        xp, kernels = namespace(plane), kernels_for(plane)
         if section != self._section:
-            self._finish()
-            self._section = section
+            self._begin(section)
+            self._sums = xp.zeros(self._shape, dtype=np.float32)
+            self._counts = xp.zeros(self._shape, dtype=np.uint16)
         n = int(self._n_planes[section])
         few = end_planes(n)
         starts = np.rint(np.linspace(0, n - few, VIEWS))
-        views = (starts <= number) & (number < starts + few)
-        if not views.any():
-            return
-        kernels = kernels_for(plane)
-        self._begin(namespace(plane))
-        cap = view_cap(plane) if cap is None else cap
-        for view in np.flatnonzero(views):
-            sums, counts = self._sums[section, view].reshape(-1), self._counts[view].reshape(-1)
-            kernels.add_capped(kernels.frozen(plane), cap, sums, counts)
+        views = np.flatnonzero((starts <= number) & (number < starts + few))
+        if views.size:
+            cap = view_cap(plane) if cap is None else cap
+        for view in views:
+            kernels.add_capped(kernels.frozen(plane), cap, self._sums[view].reshape(-1), self._counts[view].reshape(-1))
+        if number == n - 1:
+            self._finish()
+
+    def taken(self) -> list[Image]:
+        """Means `(view, y, x)` of the sections that are complete, on the host, which are then forgotten."""
+        finished, self._finished = self._finished, []
+        return finished
 
     def means(self) -> Image:
-        """Means `(section, view, y, x)` on the host, once all planes are added; NaN without data."""
-        self._begin(np)
-        self._finish()
-        return to_host(self._sums)
+        """Means `(section, view, y, x)` of all sections that were not taken, on the host; NaN without data."""
+        self._begin(len(self._n_planes))
+        return np.stack(self.taken())
 
-    def _begin(self, xp: Any) -> None:
-        if self._sums is None:  # where the first plane is
-            self._sums = xp.zeros(self._shape, dtype=np.float32)
-            self._counts = xp.zeros(self._shape[1:], dtype=np.uint16)
+    def _begin(self, section: int) -> None:
+        self._finish()
+        self._finished += [np.full(self._shape, np.float32(np.nan))] * (section - self._section - 1)
+        self._section = section
 
     def _finish(self) -> None:
         if self._sums is not None:
             with np.errstate(invalid="ignore"):
-                self._sums[self._section] /= self._counts
-            self._counts[...] = 0
+                self._sums /= self._counts
+            self._finished.append(to_host(self._sums))
+            self._sums = self._counts = None
 
 
 def view_cap(plane: NDArray[np.float32]) -> float:
