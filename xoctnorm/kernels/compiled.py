@@ -183,6 +183,7 @@ def multiply_where(values: Floats, where: NDArray[np.bool_], factor: Number, out
     for start in range(0, values.size, BLOCK):
         fetch(values, _index(start))
         fetch(where, _index(start))
+        fetch(out, _index(start))
         for i in range(start, min(start + BLOCK, values.size)):
             value = values[_index(i)]
             out[_index(i)] = value * factor if where[_index(i)] else value
