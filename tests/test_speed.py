@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 import tracemalloc
 import warnings
-import weakref
 from pathlib import Path
 
 import numpy as np
@@ -163,24 +161,31 @@ def test_bytes_allocated_by_the_whole_job(da, options):
     assert peak(call, da.nbytes) <= 0.02 * da.nbytes + 8 * PLANE + 2e6 * 2
 
 
-def test_one_run_of_planes_is_in_memory_at_a_time(da, monkeypatch):
+def test_runs_of_planes_lie_in_the_same_memory(da, monkeypatch):
     pytest.importorskip("dask.array")
     monkeypatch.setenv("XOCTNORM_NUM_THREADS", "2")
     monkeypatch.setattr("xoctnorm.blocks.BLOCK_BYTES", 8 * PLANE)
-    runs: list[weakref.ref] = []
+    addresses = []
 
-    def loading(part):
-        end = time.monotonic() + 10  # a thread may be about to let go of the last plane
-        while any(run() is not None for run in runs):
-            assert time.monotonic() < end
-        block = loaded(part)
-        runs.append(weakref.ref(block))
+    def loading(part, room):
+        block = loaded(part, room)
+        addresses.append(block.__array_interface__["data"][0])
         return block
 
     monkeypatch.setattr("xoctnorm.volume.loaded", loading)
-    means = Planes(da.chunk(z=8).variable).each_plane(lambda _, plane: float(plane.mean()))
-    assert list(means) == [float(plane.mean()) for plane in da.to_numpy()]
-    assert len(runs) == 8
+    chunked, expected = da.chunk(z=(8,) * 7 + (5, 3)), [float(plane.mean()) for plane in da.to_numpy()]
+    means = Planes(chunked.variable).each_plane(lambda _, plane: float(plane.mean()))
+    assert list(means) == expected
+    assert (len(addresses), len(set(addresses))) == (8, 1)
+    addresses.clear()
+    assert [float(plane.mean()) for block in Planes(chunked.variable).raw_blocks() for plane in block] == expected
+    assert (len(addresses), len(set(addresses))) == (8, 1)
+
+
+def test_planes_one_by_one_may_be_kept(da, monkeypatch):
+    pytest.importorskip("dask.array")
+    monkeypatch.setattr("xoctnorm.blocks.BLOCK_BYTES", 8 * PLANE)
+    np.testing.assert_array_equal(np.stack(list(Planes(da.chunk(z=8).variable).raw_planes())), da)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the C library of Linux keeps what was freed")

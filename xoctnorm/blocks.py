@@ -66,8 +66,26 @@ def values_on_host(data: xr.Variable) -> NDArray[Any]:
     return to_host(as_array(data.data))
 
 
-def loaded(part: xr.Variable) -> NDArray[np.generic]:
-    """Part of a volume in memory: chunk after chunk into one array where threads compute, so that it is there once."""
+class Room:
+    """Memory for one run of planes after the other: of what is new, the system would have to clear every page."""
+
+    def __init__(self) -> None:
+        self._flat: Any = None
+
+    def for_part(self, part: xr.Variable) -> NDArray[Any]:
+        """An array like a part of a volume, with any values: it lies where the one before it lay."""
+        if self._flat is None or self._flat.size < part.size:
+            self._flat = None  # before there is another
+            self._flat = namespace(memory_of(part)).empty(part.size, dtype=part.dtype)
+        values: NDArray[Any] = self._flat[: part.size].reshape(part.shape)
+        return values
+
+
+def loaded(part: xr.Variable, room: Room | None = None) -> NDArray[np.generic]:
+    """Part of a volume in memory: chunk after chunk into one array where threads compute, so that it is there once.
+
+    With `room` it may lie there, and is overwritten when the next part is loaded.
+    """
     if part.chunks is None:
         return cast(NDArray[np.generic], as_array(part.data))
     import dask.array
@@ -75,7 +93,7 @@ def loaded(part: xr.Variable) -> NDArray[np.generic]:
 
     if get_scheduler(collections=[part.data]) not in (dask.threaded.get, dask.get):
         return cast(NDArray[np.generic], as_array(part.data))
-    values: NDArray[np.generic] = namespace(memory_of(part)).empty(part.shape, dtype=part.dtype)
+    values = (room or Room()).for_part(part)
     dask.array.store(part.data, values, lock=False)
     if values.nbytes >= BLOCK_BYTES // 2:
         give_back()  # what threads kept of the chunks

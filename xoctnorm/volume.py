@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from xoctnorm import progress
 from xoctnorm.agarose import AgaroseMask
-from xoctnorm.blocks import Place, loaded, memory_of, places, values_on_host
+from xoctnorm.blocks import Place, Room, loaded, memory_of, places, values_on_host
 from xoctnorm.depths import depth_of_planes, position_of_planes
 from xoctnorm.kernels.backend import alike, namespace, side_by_side
 from xoctnorm.kernels.background import between
@@ -63,17 +63,23 @@ class Planes:
 
     def raw_planes(self) -> Iterator[NDArray[np.generic]]:
         """Planes as they came, in plane order. One pass is one read of the volume."""
-        for block in self.raw_blocks():
-            yield from block
-            del block
-
-    def raw_blocks(self) -> Iterator[NDArray[np.generic]]:
-        """Some planes `(z, y, x)` at a time as they came, in plane order. One pass is one read of the volume."""
         for place in places(self.data):
             block = loaded(self.data[place])
             progress.advance(len(block))
-            yield block
+            yield from block
             del block  # before the next is read
+
+    def raw_blocks(self) -> Iterator[NDArray[np.generic]]:
+        """Some planes `(z, y, x)` at a time as they came, in plane order. One pass is one read of the volume.
+
+        A block is overwritten when the next one is asked for.
+        """
+        room = Room()
+        for place in places(self.data):
+            block = loaded(self.data[place], room)
+            progress.advance(len(block))
+            yield block
+            del block  # where it does not lie there, before the next is read
 
     def each_plane(
         self,
@@ -99,7 +105,7 @@ class Planes:
         if cluster is not None:
             jobs = (self._jobs(place, beside, only) for place in places(self.data))
             return looked_at_by_workers(cluster, look, self.data, jobs)
-        # One run of planes after the other: planes that wait for a thread would keep theirs while the next is read.
+        # One run of planes after the other: the next is read into the memory of the one before.
         return chain.from_iterable(side_by_side(look.at, jobs, like) for jobs in self._jobs_with_planes(there, only))
 
     def folded(self, function: Callable[..., Result], state: Fold[Result, Left], *beside: OfPlanes) -> Iterator[Left]:
@@ -122,13 +128,14 @@ class Planes:
     ) -> Iterator[Iterator[tuple[Job, NDArray[np.generic]]]]:
         """What there is to do with the planes of one run after the other."""
         wanted = None if only is None else only.reshape(self.data.shape[:-2])
+        room = Room()
         for place in places(self.data, wanted):
-            yield self._jobs_of_run(place, beside, only)
+            yield self._jobs_of_run(place, beside, only, room)
 
     def _jobs_of_run(
-        self, place: Place, beside: Sequence[OfPlanes], only: NDArray[np.bool_] | None
+        self, place: Place, beside: Sequence[OfPlanes], only: NDArray[np.bool_] | None, room: Room
     ) -> Iterator[tuple[Job, NDArray[np.generic]]]:
-        block = loaded(self.data[place])
+        block = loaded(self.data[place], room)
         progress.advance(len(block))
         yield from ((job, block[job.at]) for job in self._jobs(place, beside, only))
 
