@@ -24,6 +24,8 @@ from test_io import PER_PLANE, normalized, several
 from xoctnorm import InputError, OctnormWarning, blocks, open_volume, pieces
 from xoctnorm.kernels.pyramid import halved_planes
 from xoctnorm.phantom import make_phantom
+from xoctnorm.zarr_chunks import Chunks, compressors
+from xoctnorm.zarr_place import Place
 
 zarr = pytest.importorskip("zarr")
 
@@ -116,6 +118,36 @@ def test_labels_of_other_types(tmp_path):
     stacked = da.drop_vars("z").assign_coords(plane=("z", np.arange(6)))
     back = opened(stacked.set_index(z=["section", "plane"]).octnorm.to_zarr(tmp_path / "multi.zarr"))
     xr.testing.assert_equal(back.set_index(z=["section", "plane"]), stacked.set_index(z=["section", "plane"]))
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize(("dtype", "fill"), [("float32", np.nan), ("float32", 0.0), ("int16", 7), ("bool", False)])
+def test_chunks_are_written_as_zarr_writes_them(tmp_path, zarr_format, dtype, fill):
+    """Ends that are no whole chunks; chunks that are empty, or all but one value, or 0 with another sign."""
+    values = (np.random.default_rng(0).random((6, 7, 9)) * 50).astype(dtype)
+    values[:2] = fill
+    values[4:, 4:] = -0.0
+    values[1, 0, 1] = values[5, 6, 8] = 1
+    files = []
+    for ours in (True, False):
+        place = Place(None, str(tmp_path / str(ours)), local=True)
+        array = zarr.create_array(
+            place.store,
+            shape=values.shape,
+            chunks=(2, 4, 3),
+            dtype=dtype,
+            compressors=compressors(zarr_format),
+            fill_value=fill,
+            zarr_format=zarr_format,
+        )
+        target = Chunks(place, array) if ours else array
+        for z, y, x in (((0, 2), (None, None), (0, 3)), ((0, 2), (0, 7), (3, 9)), ((2, 6), (0, 7), (0, 9))):
+            region = slice(*z), slice(*y), slice(*x)
+            target[region] = values[region]
+        np.testing.assert_array_equal(array[:], values)
+        paths = [path for path in Path(place.store).rglob("*") if path.is_file()]
+        files.append({path.relative_to(place.store): path.read_bytes() for path in paths})
+    assert files[0] == files[1]
 
 
 # Digests
@@ -615,12 +647,13 @@ def test_pieces_are_whole_chunks_of_both_sides(n_z, plane_bytes, along_z, depth,
             (512,) * 4,
             (512,) * 4,
             True,
-            (10, 256, 256),
+            (10, 512, 512),
             [10, 20, 30, 40],
         ),  # pieces of 168 MB, never in memory
-        ((10,) * 4, (512,) * 3 + (300,), (512, 511), True, (10, 256, 256), [10, 20, 30, 40]),
-        ((40,), (100,) * 20, (2000,), True, (20, 100, 223), [40]),
-        ((1,) * 40, (1000, 1000), (2000,), True, (1, 1000, 1000), [8, 16, 24, 32, 40]),
+        ((10,) * 4, (512,) * 3 + (300,), (512, 511), True, (10, 512, 512), [10, 20, 30, 40]),
+        ((10,) * 4, (1024,) * 2, (1024,) * 2, True, (10, 256, 256), [10, 20, 30, 40]),  # above 16 MiB, they are cut
+        ((40,), (100,) * 20, (2500,), True, (20, 100, 228), [40]),
+        ((1,) * 40, (1000, 1000), (2000,), True, (1, 1000, 2000), [8, 16, 24, 32, 40]),
         # Crumbs, and parts that are not of one shape, are put together.
         ((10,) * 4, (64,) * 32, (64,) * 32, False, (2, 683, 683), [8, 10, 18, 20, 28, 30, 38, 40]),
         ((10,) * 4, (1, 2047), (2048,), False, (2, 683, 683), [8, 10, 18, 20, 28, 30, 38, 40]),

@@ -14,8 +14,9 @@ from xoctnorm.errors import listed, warn
 from xoctnorm.gpu import on_host_to_write
 from xoctnorm.kernels.pyramid import halved_planes
 from xoctnorm.provenance import SOURCE
+from xoctnorm.zarr_chunks import compressors
 from xoctnorm.zarr_store import Contents, write_store
-from xoctnorm.zarr_volume import checked_place, chunk_lengths, compressors, documents, identity, layout, part, prepared
+from xoctnorm.zarr_volume import checked_place, chunk_lengths, documents, identity, layout, part, prepared
 
 GROUP = "xoctnorm"
 # OME has names of its own for axes and units.

@@ -8,6 +8,7 @@ from itertools import product
 
 _CHUNK_BYTES = 4 * 2**20
 _CHUNK_PLANES = 16
+_LARGEST_CHUNK_BYTES = 16 * 2**20  # parts of planes are kept as they come up to here
 _LAYER_BYTES = 64 * 2**20  # what lies above one another in a layer of file chunks is in memory together
 _PIECE_BYTES = 128 * 2**20
 
@@ -20,7 +21,8 @@ def file_chunks(
     """Lengths of the chunks of a file: some planes deep, about 4 MiB; further dims have length 1.
 
     `incoming` are the chunks that the volume comes in. Where their length along z nearly fits it is taken over, so
-    that no chunk is computed for two pieces. Parts of planes are cut, so that each is written on its own.
+    that no chunk is computed for two pieces. Parts of planes are kept up to 16 MiB, or cut, so that each is written on
+    its own.
     """
     n_y, n_x = max(1, sizes["y"]), max(1, sizes["x"])
     plane, along_z = n_y * n_x * itemsize, incoming["z"]
@@ -30,6 +32,8 @@ def file_chunks(
     nearby = range(max(1, wanted // 2), min(most, 2 * wanted) + 1)
     fitting = [n for n in nearby if along_z[0] % n == 0 or n % along_z[0] == 0]
     depth = min(fitting, key=lambda n: abs(n - wanted), default=wanted)
+    if alone and depth * incoming["y"][0] * incoming["x"][0] * itemsize <= _LARGEST_CHUNK_BYTES:
+        return {dim: {"z": depth, "y": incoming["y"][0], "x": incoming["x"][0]}.get(str(dim), 1) for dim in sizes}
     side = max(1, math.isqrt(max(1, _CHUNK_BYTES // (itemsize * depth))))
     # Equal parts, so that the last chunk is not a sliver.
     across = {

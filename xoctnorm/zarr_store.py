@@ -12,9 +12,9 @@ is, says the sibling `NAME.partial`:
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import xarray as xr
@@ -25,6 +25,7 @@ from xoctnorm.kernels.digest import MODULUS
 from xoctnorm.pending import pending_digests, with_digests
 from xoctnorm.pieces import Region, pieces
 from xoctnorm.provenance import ATTRIBUTE, steps_of
+from xoctnorm.zarr_chunks import Chunks
 from xoctnorm.zarr_place import Place
 
 if TYPE_CHECKING:
@@ -127,30 +128,41 @@ def _write_pieces(
     import zarr
 
     steps = {step["applied_to"].get("awaits"): n for n, step in enumerate(steps_of(volume.attrs)) if step["applied_to"]}
-    arrays: dict[str, Any] = {}
+    arrays: dict[str, Chunks] = {}
     done = []
-    for number, region in enumerate(pieces(volume.sizes, plan["ends"])):
-        name = f"done/{number:06}.json"
-        words = place.read_json(name)
-        if words is None:
-            blocks = contents.blocks(region)
-            for path in blocks.keys() - arrays.keys():
-                arrays[path] = zarr.open_array(place.store, path=path, mode="r+")
-            sources: list[Array] = [
-                block.chunk(_whole_chunks(block, arrays[path].chunks)).data.astype(arrays[path].dtype)
-                for path, block in blocks.items()
-            ]
-            regions = [tuple(region.get(dim, slice(None)) for dim in block.dims) for block in blocks.values()]
-            targets = [arrays[path] for path in blocks]
-            stored = dask.array.store(sources, targets, regions=regions, lock=False, compute=False)
-            _, counted = dask.compute(stored, pending_digests(volume, region))
-            for array, at in zip(targets, regions, strict=True):
-                place.sync(_keys(array, at))
-            words = {str(steps[awaited]): int(parts.sum()) for awaited, parts in counted.items()}
-            place.note(name, words)
-        done.append(words)
-        progress.advance()
+    waiting: Future[None] | None = None
+    with ThreadPoolExecutor(1) as beside:  # the disk has a piece to itself while the next is computed
+        for number, region in enumerate(pieces(volume.sizes, plan["ends"])):
+            name = f"done/{number:06}.json"
+            words = place.read_json(name)
+            if words is None:
+                blocks = contents.blocks(region)
+                for path in blocks.keys() - arrays.keys():
+                    arrays[path] = Chunks(place, zarr.open_array(place.store, path=path, mode="r+"))
+                sources: list[Array] = [
+                    block.chunk(_whole_chunks(block, arrays[path].chunks)).data.astype(arrays[path].dtype)
+                    for path, block in blocks.items()
+                ]
+                regions = [tuple(region.get(dim, slice(None)) for dim in block.dims) for block in blocks.values()]
+                targets: list[Any] = [arrays[path] for path in blocks]
+                stored = dask.array.store(sources, targets, regions=regions, lock=False, compute=False)
+                _, counted = dask.compute(stored, pending_digests(volume, region))
+                words = {str(steps[awaited]): int(parts.sum()) for awaited, parts in counted.items()}
+                if waiting is not None:
+                    waiting.result()
+                keys = [key for array, at in zip(targets, regions, strict=True) for key in array.keys(at)]
+                waiting = beside.submit(_settle, place, keys, name, words)
+            done.append(words)
+            progress.advance()
+        if waiting is not None:
+            waiting.result()
     return done
+
+
+def _settle(place: Place, keys: Sequence[str], name: str, words: Mapping[str, int]) -> None:
+    """Note that a piece is complete, once its chunks are on the disk."""
+    place.sync(keys)
+    place.note(name, words)
 
 
 def _whole_chunks(block: xr.Variable, chunks: tuple[int, ...]) -> dict[Any, int]:
@@ -158,16 +170,6 @@ def _whole_chunks(block: xr.Variable, chunks: tuple[int, ...]) -> dict[Any, int]
     return {
         dim: -(-max(block.chunksizes[dim]) // length) * length for dim, length in zip(block.dims, chunks, strict=True)
     }
-
-
-def _keys(array: Any, region: tuple[slice, ...]) -> Iterator[str]:
-    """Keys of the chunks of a region."""
-    ranges = (
-        range((at.start or 0) // length, -(-min(size, size if at.stop is None else at.stop) // length))
-        for at, size, length in zip(region, array.shape, array.chunks, strict=True)
-    )
-    for chunk in product(*ranges):
-        yield f"{array.path}/{array.metadata.encode_chunk_key(chunk)}"
 
 
 def _finish(plan: Mapping[str, Any], done: list[dict[str, int]], place: Place) -> None:

@@ -21,6 +21,7 @@ from xoctnorm.io import type_problems
 from xoctnorm.optional import missing
 from xoctnorm.pieces import Region, file_chunks, piece_ends, written_alone
 from xoctnorm.provenance import ATTRIBUTE, SOURCE, jsonable, steps_of
+from xoctnorm.zarr_chunks import compressors
 from xoctnorm.zarr_place import Place, find_place, place_problems
 from xoctnorm.zarr_store import Contents, write_store
 
@@ -149,17 +150,6 @@ def documents(
         whole.to_zarr(store, group=group, compute=False, **options)
         zarr.consolidate_metadata(store, zarr_format=options["zarr_format"])
     return {key: value.to_bytes() for key, value in content.items()}
-
-
-def compressors(zarr_format: int) -> tuple[Any, ...]:
-    """Compression that is quick, to three quarters: what it finds are zeros, which shuffling would scatter."""
-    if zarr_format == 3:
-        from zarr.codecs import BloscCodec
-
-        return (BloscCodec(cname="lz4", clevel=5, shuffle="noshuffle"),)
-    from numcodecs import Blosc
-
-    return (Blosc("lz4", 5, Blosc.NOSHUFFLE),)
 
 
 def _text(variable: xr.Variable, zarr_format: int) -> xr.Variable:

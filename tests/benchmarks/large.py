@@ -27,7 +27,7 @@ import xarray as xr
 
 import xoctnorm
 from xoctnorm.phantom import make_phantom
-from xoctnorm.zarr_volume import compressors
+from xoctnorm.zarr_chunks import compressors
 
 PLANES, SIDE, CHUNK = 10, 2048, 512
 
