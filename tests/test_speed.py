@@ -16,6 +16,7 @@ from benchmarks import speed
 import xoctnorm
 from xoctnorm import normalization
 from xoctnorm.blocks import loaded
+from xoctnorm.corrections import Background, PercentileScale
 from xoctnorm.kernels.background import percentile as by_partition
 from xoctnorm.kernels.order_statistics import spread
 from xoctnorm.memory import give_back
@@ -63,7 +64,7 @@ class Counting:
     ("options", "reads"),
     [
         ({"drift": None}, 2),
-        ({"drift": "scale"}, 3),
+        ({"drift": "scale"}, 2),
         ({"drift": "histogram"}, 3),
         ({"drift": "histogram", "zprofile_sigma": 2}, 3),
         ({"drift": "histogram", "zprofile_sigma": 2, "tissue_threshold": 0.01}, 4),
@@ -108,6 +109,54 @@ def test_means_of_tissue_do_not_depend_on_when_they_are_read(options, dtype, mon
     np.testing.assert_array_equal(found.matched_intensity, apart.matched_intensity)
     np.testing.assert_allclose(found.zprofile_mean, apart.zprofile_mean, rtol=3e-8)
     np.testing.assert_allclose(found.zprofile_gain, apart.zprofile_gain, rtol=1.2e-7)
+
+
+def without_agarose_above_0(volume):
+    """Agarose is 0, and nearly all else so small that division makes 0 of it."""
+    values = np.where(MASK, 0, volume / volume.max() * np.float32(1e-39)).astype(np.float32)
+    values[0, 200, 200] = 1e6
+    return volume.copy(data=values)
+
+
+MASK = np.zeros((256, 256), bool)
+MASK[:80] = True
+
+
+@pytest.mark.parametrize("dtype", ["float32", "uint16"])
+@pytest.mark.parametrize(
+    ("change", "options", "missed"),
+    [
+        (lambda volume: volume, {}, 0),
+        (lambda volume: volume - volume.mean().astype("float32"), {"agarose_mask": MASK, "percentile": 30.0}, 0),
+        (lambda volume: volume.where(volume.data * 1000 % 3 > 0.5), {"agarose_mask": MASK, "percentile_max": 99.0}, 0),
+        (lambda volume: volume, {"agarose_mask": MASK & (np.arange(256) < 2)}, 0),
+        (lambda volume: volume, {"percentile": 99.95}, 0),
+        (lambda volume: volume, {"percentile": 80.0, "percentile_max": 70.0}, 7),
+        (without_agarose_above_0, {"agarose_mask": MASK, "percentile_max": 100.0}, 7),
+    ],
+)
+def test_percentiles_of_sections_do_not_depend_on_when_they_are_read(change, options, missed, dtype, monkeypatch):
+    volume = speed.make_volume(2**21, dtype)
+    volume[4:8] = 0  # a section without anything
+    volume = change(volume.astype("float32") if change is without_agarose_above_0 else volume)
+    warnings.simplefilter("ignore", xoctnorm.OctnormWarning)
+    seen, metric = [], PercentileScale._metric
+
+    def spy(correction, volume):
+        if volume.section_percentiles is not None:
+            seen.extend(volume.section_percentiles.found)
+        return metric(correction, volume)
+
+    monkeypatch.setattr(PercentileScale, "_metric", spy)
+    found = volume.octnorm.fit(drift="scale", **options)
+    monkeypatch.setattr(Background, "finds_section_percentiles", False)
+    apart = volume.octnorm.fit(drift="scale", **options)
+    assert (len(seen), seen.count(None)) == (8, missed)
+    np.testing.assert_array_equal(found.metric, apart.metric)
+    np.testing.assert_array_equal(found.scale_factor, apart.scale_factor)
+    monkeypatch.undo()
+    monkeypatch.setattr("xoctnorm.kernels.above_floor._FEW", 0)  # so that wide brackets are refused
+    np.testing.assert_array_equal(volume.octnorm.fit(drift="scale", **options).metric, apart.metric)
 
 
 def test_sections_whose_samples_mislead_are_read_once_more_and_right(da):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from xoctnorm import progress
 from xoctnorm.blocks import runs
-from xoctnorm.kernels.order_statistics import spread
+from xoctnorm.kernels.order_statistics import spread_of_part
 from xoctnorm.kernels.section_images import SectionImages
 from xoctnorm.statistics import StripSurvey, Survey, put_together, sampled_step, whole_images
 from xoctnorm.transfers import Fold, Job, Look
@@ -85,10 +85,7 @@ def surveyed_by_workers(
     section_index: NDArray[np.int64] | None,
     outside: NDArray[np.bool_] | None,
 ) -> Survey:
-    """Survey of a volume, as by `statistics.survey`: planes are added in their order, strips of rows side by side.
-
-    Samples are taken of every strip, so they are others; they only say where to look.
-    """
+    """Survey of a volume, as by `statistics.survey`: planes are added in their order, strips of rows side by side."""
     from dask import delayed
 
     along_z = list(runs(data))
@@ -96,9 +93,10 @@ def surveyed_by_workers(
     rows = [slice(*ends) for ends in zip([0, *stops[:-1]], stops, strict=True)]
     strips = _blocks(data, along_z, data.chunks[-2])  # type: ignore[index]
     of_runs_strips = [strips[at : at + len(rows)] for at in range(0, len(strips), len(rows))]
+    n_y, n_x = data.shape[-2:]
+    starts, step = [some.start * n_x for some in rows], sampled_step(int(np.prod(data.shape)))
     new = delayed(StripSurvey, pure=False)
     states = [new(some, data.shape[-2:], data.dtype, section_index) for some in rows]
-    step = sampled_step(int(np.prod(data.shape)))
     outside_once = None if outside is None else _once(outside)
     first, of_runs = 0, []
     for blocks, (low, high) in zip(of_runs_strips, cycle(along_z), strict=False):
@@ -107,7 +105,10 @@ def surveyed_by_workers(
         states = [one[0] for one in added]
         of_runs.append(
             (
-                [delayed(_samples, pure=False)(block, step, first) for block in blocks],
+                [
+                    delayed(_samples, pure=False)(block, at, n_y * n_x, step, first)
+                    for at, block in zip(starts, blocks, strict=True)
+                ],
                 None if section_index is None else delayed(_images)([one[1] for one in added], outside_once),
             )
         )
@@ -138,8 +139,13 @@ def _images(of_strips: list[list[NDArray[np.float32]]], outside: NDArray[np.bool
     return images
 
 
-def _samples(strip_of_planes: NDArray[np.generic], step: int, first: int) -> list[NDArray[np.generic]]:
-    return [spread(strip, step, number).copy() for number, strip in enumerate(strip_of_planes, first)]
+def _samples(
+    strip_of_planes: NDArray[np.generic], start: int, n_pixels: int, step: int, first: int
+) -> list[NDArray[np.generic]]:
+    return [
+        spread_of_part(strip, start, n_pixels, step, number).copy()
+        for number, strip in enumerate(strip_of_planes, first)
+    ]
 
 
 def results(client: Any, tasks: list[Any]) -> Iterator[Any]:

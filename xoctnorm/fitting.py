@@ -35,7 +35,7 @@ from xoctnorm.memory import give_back
 from xoctnorm.metadata import RESERVED, TABLE_COORDS, describe
 from xoctnorm.sections import ADD_SECTIONS, Sections, find_sections, plane_dims
 from xoctnorm.statistics import Survey, survey
-from xoctnorm.volume import PlaneEnds, Planes, TissueMeans, Volume, extra_dims, volume_dims
+from xoctnorm.volume import PlaneEnds, Planes, SectionPercentiles, TissueMeans, Volume, extra_dims, volume_dims
 
 _ONE_SECTION = Sections((0,), np.zeros(1, np.int64), np.zeros(1, np.int64))  # where those of the volume are wrong
 
@@ -79,9 +79,13 @@ def fit(
     index = sections.index if any(c.wants_section_means for c in corrections) else None
     wanted = [after.wants_percentile for one, after in pairwise(corrections) if one.keeps_order]
     # On a device halves of bins save nothing.
-    means = loops_on_host(da.variable, use_gpu) and any(
-        one.finds_tissue_means and after.wants_tissue_means for one, after in pairwise(corrections)
-    )
+    on_host = loops_on_host(da.variable, use_gpu)
+    means = on_host and any(one.finds_tissue_means and after.wants_tissue_means for one, after in pairwise(corrections))
+    of_sections = [
+        after.wants_section_percentile
+        for one, after in pairwise(corrections)
+        if one.finds_section_percentiles and on_host and len(sections) > 1
+    ]
     # A mask that the user gave for every plane is read beside the volume.
     reads = sum(reads_of_fit(corrections, len(sections)).values()) + ("mask" in masks)
     with progress.job(call.method, reads * len(sections.index) * int(np.prod(sizes))):
@@ -108,6 +112,7 @@ def fit(
                         noise=noise,
                         ends=next((PlaneEnds(q) for q in wanted if q is not None), None),
                         means=TissueMeans() if means else None,
+                        section_percentiles=next((SectionPercentiles(q) for q in of_sections if q is not None), None),
                     ),
                     corrections,
                 )
@@ -143,6 +148,8 @@ def reads_of_fit(corrections: Sequence[Correction], n_sections: int) -> dict[str
     reads = {one.name.replace("_", " "): one.reads(n_sections) for one in corrections}
     for before, one in pairwise(corrections):
         if before.keeps_order and one.wants_percentile is not None:
+            reads[one.name.replace("_", " ")] = 0
+        if before.finds_section_percentiles and one.wants_section_percentile is not None:
             reads[one.name.replace("_", " ")] = 0
         if before.finds_tissue_means and one.wants_tissue_means and n_sections > 1:
             reads[one.name.replace("_", " ")] = 0

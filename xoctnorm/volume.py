@@ -291,6 +291,22 @@ class TissueMeans:
         self.found, self.n_transfers = found, n_transfers
 
 
+@dataclass
+class SectionPercentiles:
+    """A percentile of what every section has above 0: wanted by one correction, found in the read of the one before.
+
+    Attributes
+    ----------
+    percentile
+        The percentile, 0 to 100.
+    found
+        For every section, once they are found; None is not known, 0 is missing.
+    """
+
+    percentile: float
+    found: list[float | None] | None = None
+
+
 @dataclass(frozen=True)
 class Volume(Planes):
     """One volume, without further dims, of which statistics are taken.
@@ -322,6 +338,8 @@ class Volume(Planes):
         order of the values of a plane.
     means
         Means over tissue, if a later correction wants to know, and the one before it can tell.
+    section_percentiles
+        Percentiles of sections, if a later correction wants to know, and the one before it can tell.
     """
 
     sections: Sections = field(kw_only=True)
@@ -337,6 +355,7 @@ class Volume(Planes):
     noise: xr.Variable | None = None
     ends: PlaneEnds | None = None
     means: TissueMeans | None = None
+    section_percentiles: SectionPercentiles | None = None
 
     def samples(self) -> Iterator[Plane]:
         """Some values of every plane after all transfers, as the first read found them."""

@@ -37,6 +37,16 @@ class Correction:
         return False
 
     @property
+    def wants_section_percentile(self) -> float | None:
+        """Percentile of what every section has above 0, that the correction before may find in a read of its own."""
+        return None
+
+    @property
+    def finds_section_percentiles(self) -> bool:
+        """Whether such a percentile is found, of planes as this correction leaves them."""
+        return False
+
+    @property
     def wants_tissue_means(self) -> bool:
         """Whether the correction before may find the mean over tissue of every plane in a read of its own."""
         return False

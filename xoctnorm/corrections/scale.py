@@ -60,6 +60,11 @@ class PercentileScale(Correction):
             *number_problems("strength", self.strength, 0, 1),
         ]
 
+    @property
+    def wants_section_percentile(self) -> float | None:
+        """See `Correction.wants_section_percentile`."""
+        return self.percentile
+
     def reads(self, n_sections: int) -> int:
         """See `Correction.reads`."""
         return int(n_sections > 1)
@@ -96,19 +101,26 @@ class PercentileScale(Correction):
         return fitted, notes
 
     def _metric(self, volume: Volume) -> NDArray[np.float64]:
-        """Percentile of every section; one read, and one more of the planes of sections whose sample misled."""
+        """Percentile of every section; one read, and one more of the planes of sections whose sample misled.
+
+        The first one is none where the correction before has found the percentiles.
+        """
         from xoctnorm.statistics import by_section
 
         index = volume.sections.index
-        some = [concatenated(list(samples)) for samples in by_section(volume.samples(), index)]
-        brackets = [bracket_of(values[values > 0], self.percentile / 100) for values in some]
+        brackets: list[Bracket] = []
 
         def count(number: int, plane: Plane) -> Counted:
             return counted(plane, brackets[index[number]], POSITIVE)
 
-        metric = [
-            section_percentile(list(parts), self.percentile) for parts in by_section(volume.each_plane(count), index)
-        ]
+        metric = None if volume.section_percentiles is None else volume.section_percentiles.found
+        if metric is None:
+            some = [concatenated(list(samples)) for samples in by_section(volume.samples(), index)]
+            brackets = [bracket_of(values[values > 0], self.percentile / 100) for values in some]
+            metric = [
+                section_percentile(list(parts), self.percentile)
+                for parts in by_section(volume.each_plane(count), index)
+            ]
         missed = np.array([value is None for value in metric])
         if missed.any():
             again = missed[index]

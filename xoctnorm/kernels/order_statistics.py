@@ -47,8 +47,15 @@ def spread(values: NDArray[AnyDtype], least_step: int = 32, number: int = 0) -> 
 
     Planes with other numbers are looked at in other places, so that samples of several tell more than that of one.
     """
-    step = max(least_step, values.size // _SAMPLE) | 1  # odd, so that it does not fall into step with the rows
-    return values.reshape(-1)[number * 61 % step :: step]
+    return spread_of_part(values, 0, values.size, least_step, number)
+
+
+def spread_of_part(
+    part: NDArray[AnyDtype], start: int, size: int, least_step: int = 32, number: int = 0
+) -> NDArray[AnyDtype]:
+    """Those of the spread values of an array of some size that lie in a part of it, which begins at `start`."""
+    step = max(least_step, size // _SAMPLE) | 1  # odd, so that it does not fall into step with the rows
+    return part.reshape(-1)[(number * 61 - start) % step :: step]
 
 
 def sample(values: Values) -> Values:
@@ -153,10 +160,10 @@ def ends_without_zeros(values: Values, q: float) -> Ends:
     if bracket.low > 0:  # so that zeros are below it
         kernels = kernels_for(values)
         part, zeros = counted(values, bracket), kernels.count_zeros(kernels.frozen(values))
-        found = _ends([part._replace(below=part.below - zeros, present=part.present - zeros)], q)
+        found = ends_of_all([part._replace(below=part.below - zeros, present=part.present - zeros)], q)
         if found is not None:
             return found
-    found = _ends([counted(values[values != 0], Bracket())], q)
+    found = ends_of_all([counted(values[values != 0], Bracket())], q)
     assert found is not None
     return found
 
@@ -168,11 +175,12 @@ def percentile_without_zeros(values: Values, q: float) -> np.float32:
 
 def percentile_of_all(parts: Sequence[Counted], q: float) -> np.float32 | None:
     """Percentile of the values of several arrays; NaN of nothing, None where the bracket missed it."""
-    found = _ends(parts, q)
+    found = ends_of_all(parts, q)
     return None if found is None else between(*found)
 
 
-def _ends(parts: Sequence[Counted], q: float) -> Ends | None:
+def ends_of_all(parts: Sequence[Counted], q: float) -> Ends | None:
+    """Between which values of several arrays a percentile lies; NaN of nothing, None where the bracket missed it."""
     present = sum(part.present for part in parts)
     if present == 0:
         return Ends(np.float32(np.nan), np.float32(np.nan), 0.0)
