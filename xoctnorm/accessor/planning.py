@@ -58,7 +58,7 @@ class Planning(Part):
         >>> volume = make_phantom(n_sections=6, planes_per_section=6)["volume"].chunk(z=6)
         >>> plan = volume.octnorm.plan(drift="scale")
         >>> plan.fit_reads, plan.reads, plan.chunks
-        (3, {'first read': 1, 'background': 1, 'scale': 1, 'apply': 1}, 6)
+        (2, {'first read': 1, 'background': 1, 'apply': 1}, 6)
         """
         unknown = settings.keys() - {field.name for field in fields(Normalization)}
         if unknown:
