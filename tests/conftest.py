@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 
 # Equations of tests are small. Where several workers run tests, threads of BLAS would wait for each other, spinning.
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -72,6 +73,16 @@ def no_computing() -> Iterator[None]:
 
     with dask.config.set(scheduler=refuse):
         yield
+
+
+@pytest.fixture
+def hostile_page(tmp_path: Path) -> Path:
+    """The report on a volume whose attributes are hostile, as a file."""
+    from test_report import hostile_report  # needs packages that other tests do without
+
+    path = tmp_path / "qc.html"
+    path.write_text(hostile_report()[0], encoding="utf-8")
+    return path
 
 
 @pytest.fixture

@@ -71,17 +71,10 @@ def hostile_report():
         return path.read_text(encoding="utf-8"), of_volume.reads, of_result.reads
 
 
-@pytest.fixture
-def written(tmp_path):
-    path = tmp_path / "qc.html"
-    path.write_text(hostile_report()[0], encoding="utf-8")
-    return path
-
-
-def test_it_has_all_in_one_file(written):
-    text = written.read_text(encoding="utf-8")
+def test_it_has_all_in_one_file(hostile_page):
+    text = hostile_page.read_text(encoding="utf-8")
     page = Page(text)
-    assert written.stat().st_size < 5_000_000
+    assert hostile_page.stat().st_size < 5_000_000
     links = [attrs.get(name) for _, attrs in page.tags for name in ("src", "href", "srcset") if name in attrs]
     assert len(links) > 8
     assert all(link.startswith("data:") for link in links)
@@ -94,8 +87,8 @@ def test_it_has_all_in_one_file(written):
     assert pictures == [f"picture-{name}" for name in names]
 
 
-def test_hostile_text_stays_text(written):
-    text = written.read_text(encoding="utf-8")
+def test_hostile_text_stays_text(hostile_page):
+    text = hostile_page.read_text(encoding="utf-8")
     assert text.count("<script") == 2  # our data and our program
     page = Page(text)
     assert not any("onerror" in attrs for _, attrs in page.tags)
@@ -104,8 +97,8 @@ def test_hostile_text_stays_text(written):
     assert HOSTILE in data_of(text)["planes"][0]["text"]
 
 
-def test_images_are_the_planes(written):
-    data = data_of(written.read_text(encoding="utf-8"))
+def test_images_are_the_planes(hostile_page):
+    data = data_of(hostile_page.read_text(encoding="utf-8"))
     volume = cut_brain()
     assert len(data["before"]) == len(data["after"]) == len(data["planes"]) == 30
     with Pillow.open(io.BytesIO(base64.b64decode(data["before"][7]))) as image:

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from test_report import HOSTILE, written  # noqa: F401  (a fixture)
+from test_report import HOSTILE
 
 playwright = pytest.importorskip("playwright.sync_api")
 
@@ -51,8 +51,8 @@ class Watched:
 
 
 @pytest.fixture
-def opened(chromium, written, request):  # noqa: F811
-    watched = Watched(chromium, written, **getattr(request, "param", {}))
+def opened(chromium, hostile_page, request):
+    watched = Watched(chromium, hostile_page, **getattr(request, "param", {}))
     yield watched
     assert watched.faults == []
     watched.context.close()
