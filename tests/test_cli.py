@@ -333,6 +333,14 @@ def test_info_of_a_volume(brain_nc, tmp_path):
     assert json.loads(ran("info", tmp_path / "out.nc", "--json").stdout)["steps"][0]["parameters"]["drift"] == "scale"
 
 
+def test_text_that_is_no_utf_8_is_printed_as_escapes(tmp_path):
+    pytest.importorskip("zarr")
+    brain().assign_attrs(units="Zähler \ud800").to_zarr(tmp_path / "brain.zarr", consolidated=False)
+    assert "Zähler \\ud800" in ran("info", tmp_path / "brain.zarr").stdout
+    facts = json.loads(ran("info", tmp_path / "brain.zarr", "--json").stdout)
+    assert facts["units"] == "Zähler \ud800"
+
+
 def test_info_of_what_is_no_netcdf(tmp_path):
     (tmp_path / "junk.nc").write_text("junk")
     result = run("info", tmp_path / "junk.nc")

@@ -4,6 +4,7 @@ import ctypes
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,11 +19,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from conftest import cut_brain
+from conftest import brain, cut_brain
 from xarray.backends.netCDF4_ import NETCDF4_PYTHON_LOCK, NetCDF4ArrayWrapper, NetCDF4DataStore
 
 from xoctnorm.errors import InputError
 from xoctnorm.io import _chunk_edges, _streamable, write_netcdf
+from xoctnorm.provenance import steps_of
 
 OURS = {"source": "xoctnorm 0.1.0"}
 PER_PLANE = ("background_threshold", "clip_threshold", "scale_factor", "zprofile_gain")
@@ -285,6 +287,34 @@ def test_labels_that_netcdf_cannot_hold(tmp_path, labels):
     da = xr.DataArray(np.zeros((2, 2, 2)), dims=("z", "y", "x"), coords={"section": ("z", labels)})
     with pytest.raises(InputError, match="the coordinate 'section' has dtype"):
         write_netcdf(da, tmp_path / "out.nc")
+
+
+@pytest.mark.parametrize("label", ["Schnitt \ud800", "a\0b"])
+@pytest.mark.parametrize("method", ["to_netcdf", "to_zarr"])
+def test_text_that_no_file_holds(tmp_path, label, method):
+    pytest.importorskip("zarr")
+    for labels in (["a", label], np.array(["a", label], object)):
+        da = xr.DataArray(np.zeros((2, 2, 2)), dims=("z", "y", "x"), coords={"section": ("z", labels)})
+        with pytest.raises(InputError, match=f"the coordinate 'section' has the text {re.escape(repr(label))}"):
+            getattr(da.octnorm, method)(tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_record_with_text_that_no_file_holds(tmp_path):
+    """As the name of a file that is no UTF-8; the digest is put into the record of a chunked volume at the end."""
+    units = "Zähler \udcff"
+    volume = brain().assign_attrs(units=units)
+    volume.encoding["source"] = "/data/\udcff.tif"
+    correction = volume.octnorm.fit(drift="scale")
+    assert correction["clip_threshold"].attrs["units"] == "Zähler \\udcff"
+    correction.to_netcdf(tmp_path / "correction.nc")
+    read = xr.load_dataset(tmp_path / "correction.nc")
+    for one in (volume, volume.chunk(z=5)):
+        back = opened(one.octnorm.apply(read).octnorm.to_netcdf(tmp_path / "out.nc"))
+        (step,) = steps_of(back.attrs)
+        assert step["fitted_on"]["source"] == "/data/\udcff.tif"
+        assert step["applied_to"]["attributes"]["units"] == units
+        assert step["applied_to"]["digest"].startswith("sum64")
 
 
 def test_stale_encoding_of_a_packed_file_is_not_used(tmp_path):

@@ -371,11 +371,13 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch):
 def test_text_of_users_is_shown_as_it_is(tmp_path):
     volume = cut_brain()
     odd = volume.assign_coords(section=("z", np.repeat([f"$a_{i} <b>\n" for i in range(6)], 5)))
-    odd = odd.assign_attrs(long_name="$\\frac{ <i>", units="100 % $")
+    odd = odd.assign_attrs(long_name="$\\frac{ <i>", units="$\\x{ $")
     drawn = odd.octnorm.plot.overview(before=odd)
     assert drawn["after plane"].get_array().shape == (64, 80)
     odd.octnorm.plot.zprofile()["mean"][0].figure.savefig(tmp_path / "odd.png", dpi=60)
     drawn["after cuts"][0][0].figure.savefig(tmp_path / "cuts.png", dpi=60)
+    thresholds = odd.octnorm.normalize(drift=None, section="z").octnorm.plot.thresholds()
+    thresholds["floor"][0].figure.savefig(tmp_path / "thresholds.png", dpi=60)
 
 
 def test_dark_ground_gets_brighter_colours():

@@ -97,6 +97,20 @@ def test_hostile_text_stays_text(hostile_page):
     assert HOSTILE in data_of(text)["planes"][0]["text"]
 
 
+def test_text_that_no_file_holds_is_shown_as_escapes(tmp_path):
+    odd = "Köln \ud800"
+    volume = cut_brain().rename(odd).assign_attrs({odd: odd, "units": odd, "long_name": odd, "history": odd})
+    volume = volume.assign_coords(section=("z", np.repeat([f"{i} \ud800" for i in range(6)], 5)))
+    volume["z"].attrs["long_name"] = odd
+    correction = volume.octnorm.fit()
+    path = volume.octnorm.apply(correction).octnorm.report(
+        tmp_path / "qc.html", before=volume, correction=correction, title=odd
+    )
+    said = " ".join(Page(path.read_text(encoding="utf-8")).text)
+    assert said.count("Köln \\ud800") > 5
+    assert "3 \\ud800" in said
+
+
 def test_images_are_the_planes(hostile_page):
     data = data_of(hostile_page.read_text(encoding="utf-8"))
     volume = cut_brain()

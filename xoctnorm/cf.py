@@ -12,6 +12,7 @@ import xarray as xr
 from xarray.indexes import PandasMultiIndex
 
 from xoctnorm.provenance import ATTRIBUTE, SOURCE, is_ours, jsonable, now
+from xoctnorm.text import escaped, holdable
 
 # What CF and ACDD define for a whole file. These stay on the volume too: xr.open_dataarray drops what is global.
 _GLOBAL = re.compile(
@@ -117,7 +118,7 @@ def _attributes(name: str, variable: xr.Variable, known: set[str]) -> dict[str, 
 def _native(value: object) -> Any:
     """Give a value that a NetCDF attribute can hold: JSON where it cannot hold this one."""
     items = value if isinstance(value, list | tuple) else [value]
-    if items and all(isinstance(item, str) and _is_text(item) for item in items):
+    if items and all(isinstance(item, str) and holdable(item) for item in items):
         return value
     if not all(isinstance(item, int | float | np.number | np.ndarray) and not isinstance(item, bool) for item in items):
         return _json(value)
@@ -130,14 +131,9 @@ def _native(value: object) -> Any:
     return array.astype(stored(array.dtype))[()]
 
 
-def _is_text(value: str) -> bool:
-    return "\0" not in value and value == value.encode(errors="replace").decode()
-
-
 def _json(value: object) -> str:
     try:
-        text = json.dumps(jsonable(value), ensure_ascii=False)
-        return text if _is_text(text) else json.dumps(jsonable(value))
+        return escaped(json.dumps(jsonable(value), ensure_ascii=False))
     except (RecursionError, TypeError, ValueError):
         return json.dumps(repr(value))
 

@@ -35,6 +35,7 @@ from xoctnorm.memory import give_back
 from xoctnorm.metadata import RESERVED, TABLE_COORDS, describe
 from xoctnorm.sections import ADD_SECTIONS, Sections, find_sections, plane_dims
 from xoctnorm.statistics import Survey, survey
+from xoctnorm.text import escaped, holdable
 from xoctnorm.volume import PlaneEnds, Planes, SectionPercentiles, TissueMeans, Volume, extra_dims, volume_dims
 
 _ONE_SECTION = Sections((0,), np.zeros(1, np.int64), np.zeros(1, np.int64))  # where those of the volume are wrong
@@ -351,7 +352,7 @@ def _labelled(fitted: xr.Dataset, da: xr.DataArray, sections: Sections, step: Ma
     steps = ", ".join(one["name"].replace("_", " ") for one in step["corrections"])
     of = f"{len(sections)} section{'s' if len(sections) > 1 else ''} of {step['fitted_on']['name'] or 'a volume'}"
     described.attrs = {
-        "title": f"correction of intensities ({steps}) for {of}",
+        "title": escaped(f"correction of intensities ({steps}) for {of}"),
         "history": provenance.history_line(step),
         provenance.ATTRIBUTE: provenance.record([step]),
     }
@@ -363,5 +364,6 @@ def _writable(attrs: Mapping[Any, Any]) -> dict[str, Any]:
     return {
         str(name): value
         for name, value in attrs.items()
-        if isinstance(value, str | int | float | np.number) and not isinstance(value, bool)
+        if (isinstance(value, int | float | np.number) and not isinstance(value, bool))
+        or (isinstance(value, str) and holdable(value))
     }

@@ -29,6 +29,7 @@ from xoctnorm.files import sources, sync
 from xoctnorm.gpu import on_host_to_write
 from xoctnorm.pending import pending_digests, with_digests
 from xoctnorm.provenance import ATTRIBUTE
+from xoctnorm.text import holdable
 
 _CHUNK_BYTES = 2**20
 _CHUNK_PLANES = 16
@@ -158,8 +159,9 @@ def type_problems(volume: xr.DataArray) -> Iterator[str]:
         dtype = variable.dtype
         if isinstance(volume.xindexes.get(variable.name), PandasMultiIndex) and variable.name in volume.dims:
             continue  # Its levels are looked at instead.
-        if isinstance(dtype, np.dtype) and dtype.kind in "OT":
-            labels = variable.values.ravel().tolist()
+        text = isinstance(dtype, np.dtype) and dtype.kind in "OTU"
+        labels = variable.values.ravel().tolist() if text else []
+        if text and dtype.kind != "U":
             fits = all(isinstance(i, str) for i in labels) or all(type(i) in (int, float) for i in labels)
         else:
             fits = (
@@ -169,6 +171,12 @@ def type_problems(volume: xr.DataArray) -> Iterator[str]:
             yield (
                 f"{name} has dtype {dtype}: files hold real numbers of up to 64 bits, bool, text and times; "
                 "convert it with .astype('float64') or .astype(str)"
+            )
+        odd = [label for label in labels if isinstance(label, str) and not holdable(label)]
+        if odd:
+            yield (
+                f"{name} has the text {odd[0]!r}: files hold no NUL and no lone surrogates, as of file names that are "
+                "no UTF-8; assign other labels with da.assign_coords()"
             )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import xarray as xr
 
 from xoctnorm.provenance import SOURCE
+from xoctnorm.text import escaped
 
 # What a result carries as coordinates; the rest of a correction stays in the correction.
 ATTACHED = (
@@ -84,7 +85,7 @@ def describe(ds: xr.Dataset, input_units: object) -> xr.Dataset:
         long_name, units = _LONG_NAMES[str(name)]
         variable.attrs = {"long_name": long_name, "source": SOURCE}
         if units == _INPUT:
-            variable.attrs["units"] = "1" if input_units is None else str(input_units)
+            variable.attrs["units"] = "1" if input_units is None else escaped(str(input_units))
         elif variable.dtype.kind in "biuf":
             variable.attrs["units"] = units
     return ds

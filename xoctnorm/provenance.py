@@ -15,6 +15,7 @@ import numpy as np
 import xarray as xr
 
 from xoctnorm.kernels.digest import ALGORITHM, MODULUS, digest
+from xoctnorm.text import escaped
 
 SCHEMA_VERSION = 1
 ATTRIBUTE = "xoctnorm_provenance"
@@ -128,7 +129,7 @@ def digest_text(total: int) -> str:
 def record(steps: Sequence[Mapping[str, Any]], **more: Any) -> str:
     """Write steps, and what else a file has to say, as the JSON attribute."""
     whole = jsonable({"schema_version": SCHEMA_VERSION, "steps": list(steps), **more})
-    return json.dumps(whole, ensure_ascii=False)
+    return escaped(json.dumps(whole, ensure_ascii=False))
 
 
 def identity(da: xr.DataArray, total: int | None = None) -> dict[str, Any]:

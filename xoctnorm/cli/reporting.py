@@ -18,6 +18,7 @@ import click
 from xoctnorm.errors import InputError
 from xoctnorm.progress import set_progress
 from xoctnorm.provenance import jsonable
+from xoctnorm.text import escaped
 
 FAILED, INTERRUPTED = 1, 130
 
@@ -84,7 +85,7 @@ def reported(command: Callable[Parameters, Outcome]) -> Callable[..., None]:
                 seconds = round(time.perf_counter() - began, 3)
                 _print_json({"command": name, **outcome.facts, "warnings": said.warnings, "seconds": seconds})
             elif outcome.text:
-                print(outcome.text)
+                print(escaped(outcome.text))
             if outcome.code:
                 click.get_current_context().exit(outcome.code)
 
@@ -107,7 +108,7 @@ def _fail(facts: dict[str, Any], text: str, as_json: bool, code: int) -> None:
 
 
 def _print_json(facts: dict[str, Any]) -> None:
-    print(json.dumps(jsonable(facts), ensure_ascii=False, indent=2))
+    print(escaped(json.dumps(jsonable(facts), ensure_ascii=False, indent=2)))
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from xoctnorm.errors import listed, raise_problems
 from xoctnorm.matching import correction_problems, mismatches
 from xoctnorm.metadata import ATTACHED
 from xoctnorm.sections import Sections, find_sections, plane_dims
+from xoctnorm.text import escaped
 from xoctnorm.volume import PlaneMasks, Planes, extra_dims
 
 Numbers = NDArray[np.float64]
@@ -211,7 +212,7 @@ def narrow(text: str, width: int = 26) -> str:
 
 def drawn(text: object, most: int = 12) -> str:
     """Text as matplotlib takes it, in one line, and shortened where it is long."""
-    line = " ".join(str(text).split())
+    line = " ".join(escaped(str(text)).split())
     # A dollar sign begins mathematics.
     return (line if len(line) <= most else f"{line[: most - 1]}…").replace("$", r"\$")
 

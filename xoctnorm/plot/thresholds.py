@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from xoctnorm.errors import raise_problems
-from xoctnorm.plot.series import Numbers, Series, series_of
+from xoctnorm.plot.series import Numbers, Series, drawn, series_of
 from xoctnorm.plot.style import Artists, canvas, legend_below, palette, shade_sections
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def draw_thresholds(axes: Axes, series: Series) -> Artists:
         )
     units = str(series.fitted["noise_floor" if by_model else "background_threshold"].attrs.get("units", "1"))
     intensity = "linear intensity" if by_model else "intensity"
-    axes.set(xlabel=series.z_label, ylabel=intensity if units == "1" else f"{intensity} ({units})")
+    axes.set(xlabel=series.z_label, ylabel=intensity if units == "1" else f"{intensity} ({drawn(units)})")
     axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
     legend_below(axes)
     return artists

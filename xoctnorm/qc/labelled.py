@@ -22,6 +22,7 @@ from xoctnorm.qc.reading import Ground
 from xoctnorm.qc.recorded import Record
 from xoctnorm.qc.verdict import judged_attributes, overall
 from xoctnorm.sections import Sections, plane_dims
+from xoctnorm.text import escaped
 
 BEFORE, AFTER = "before", "after"
 
@@ -106,7 +107,7 @@ def dataset(
         definition = DEFINITIONS[name]
         units = definition.units
         if units == "intensity":
-            units = str(da.attrs.get("units", "1"))
+            units = escaped(str(da.attrs.get("units", "1")))
         if units == "dB/mm" and np.isnan(spacing):
             units = "dB/plane"
         variable.attrs = {
@@ -159,7 +160,7 @@ def _coords(
     for dim in used:
         if dim in da.coords and not isinstance(da.indexes.get(dim), pd.MultiIndex):
             coord = da.coords[dim]
-            attrs = {name: coord.attrs[name] for name in ("long_name", "units") if name in coord.attrs}
+            attrs = {name: escaped(str(coord.attrs[name])) for name in ("long_name", "units") if name in coord.attrs}
             coords[str(dim)] = (dim, coord.to_numpy(), attrs)
     if sections.explicit and section not in da.dims and section not in ("z", *coords):
         coords[section] = ("z", sections.label_values()[sections.index])

@@ -10,6 +10,7 @@ import xarray as xr
 
 from xoctnorm.qc.definitions import DEFINITIONS, Definition
 from xoctnorm.qc.limits import ERROR, OK, STATUSES, UNKNOWN, WARNING, Limit
+from xoctnorm.text import escaped
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def judged_attributes(
         )
         attrs["advice"] = definition.advice
         if further is not None:
-            attrs["messages"] = json.dumps(further, ensure_ascii=False)
+            attrs["messages"] = escaped(json.dumps(further, ensure_ascii=False))
     elif status == UNKNOWN:
         attrs["message"] = f"{definition.long_name}: nothing tells it"
     return attrs

@@ -29,6 +29,7 @@ from xoctnorm.report import reproduce, tables
 from xoctnorm.report.images import black_and_white, grey_images
 from xoctnorm.report.pictures import Sources, pictures
 from xoctnorm.report.reading import read_once, shown_planes
+from xoctnorm.text import escaped
 
 _CALL = "report"
 _SUFFIXES = (".html", ".htm")
@@ -80,7 +81,7 @@ def write_report(
         seen_before = None if earlier is None else read_once(earlier, shown, at)
     sources = Sources(series, seen, earlier, seen_before)
     text = _rendered(sources, shown, qc, title)
-    return _written(text, Path(path).expanduser().resolve())
+    return _written(escaped(text), Path(path).expanduser().resolve())
 
 
 def _rendered(sources: Sources, shown: Sequence[int], qc: xr.Dataset, title: str | None) -> str:
