@@ -16,7 +16,8 @@ from click.testing import CliRunner, Result
 from conftest import brain, cut_brain
 
 from xoctnorm.cli.commands import app
-from xoctnorm.provenance import steps_of
+from xoctnorm.provenance import jsonable, steps_of
+from xoctnorm.report.reproduce import shell_code
 
 
 def run(*args: object) -> Result:
@@ -487,6 +488,54 @@ def test_qc_says_what_to_try_and_ends_with_3_where_a_figure_is_an_error(results)
     assert lines[0] == f"verdict  {expected.attrs['verdict']}"
     assert lines[1].startswith("error    ")
     assert lines[2].startswith("         try: ")
+
+
+def test_qc_takes_what_the_accessor_takes(results, tmp_path):
+    raw, _, _ = results
+    volume = opened(raw).rename(section="slab")
+    correction = volume.octnorm.fit(section="slab", drift="scale")
+    correction["section_flags"] = ("section_label", np.array(["", "", "clamped", "", "", ""]))
+    result = volume.octnorm.apply(correction)
+    mask = volume.mean("z").to_numpy() < 0.1
+    for one, name in ((volume, "slab.nc"), (result, "result.nc")):
+        one.octnorm.to_netcdf(tmp_path / name)
+    correction.to_netcdf(tmp_path / "correction.nc")
+    np.save(tmp_path / "mask.npy", mask)
+    limits = {"boundary_step": (0.9, 0.95), "cjv": (np.inf, np.inf)}
+    call = {"correction": correction, "limits": limits, "agarose_mask": mask, "noise_floor": 0.02}
+    expected = result.octnorm.qc(volume, **call, intensity="linear", section="slab")
+    options = ["--correction", tmp_path / "correction.nc", "--agarose-mask", tmp_path / "mask.npy", "--noise-floor",
+               "0.02", "--intensity", "linear", "--section", "slab"]  # fmt: skip
+    for name, pair in limits.items():
+        options += ["--limit", name, *pair]
+    found = run("qc", tmp_path / "result.nc", "--before", tmp_path / "slab.nc", *options, "--json")
+    facts = json.loads(found.stdout)
+    assert facts["verdict"] == expected.attrs["verdict"]
+    for name, figure in expected.data_vars.items():
+        assert facts["figures"][name]["values"] == jsonable(figure.to_numpy()), name
+        assert facts["figures"][name].get("limits") == figure.attrs["limits"], name
+    assert "section 2: the gain of flattening ends at its bound (clamped)" in str(facts["findings"])
+
+
+def test_sections_of_another_name(results, tmp_path):
+    volume = opened(results[0]).rename(section="slab")
+    volume.octnorm.to_netcdf(tmp_path / "slab.nc")
+    ran("normalize", tmp_path / "slab.nc", tmp_path / "out.nc", "--section", "slab")
+    expected = volume.octnorm.normalize(section="slab")
+    assert_same_result(opened(tmp_path / "out.nc"), expected)
+    (step,) = steps_of(opened(tmp_path / "out.nc").attrs)
+    assert shell_code([step]).endswith("normalized.nc --section slab")
+    ran("fit", tmp_path / "slab.nc", tmp_path / "correction.nc", "--section", "slab")
+    np.testing.assert_array_equal(xr.load_dataset(tmp_path / "correction.nc").scale_factor, expected.scale_factor)
+    alone = json.loads(ran("qc", tmp_path / "slab.nc", "--section", "slab", "--limit", "boundary_step", 9, 9,
+                           "--limit", "left_out_error", 9, 9, "--json").stdout)  # fmt: skip
+    assert len(alone["figures"]["boundary_step"]["values"]) == 6
+    for made in (["--section-size", 5], ["--sections", "sections.csv"]):
+        refused = run("qc", tmp_path / "slab.nc", "--section", "slab", *made)
+        assert refused.exit_code == 2
+        assert f"--section and {made[0]} exclude each other" in refused.stderr
+    refused = run("qc", tmp_path / "slab.nc", "--agarose-mask", "border")
+    assert "'border' is no file" in refused.stderr
 
 
 def test_qc_as_json(results):

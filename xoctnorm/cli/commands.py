@@ -23,6 +23,8 @@ from xoctnorm.cli.files import (
 from xoctnorm.cli.info import about_correction, about_volume, correction_in
 from xoctnorm.cli.quality import about_quality
 from xoctnorm.cli.reporting import Outcome, reported, say
+from xoctnorm.corrections.intensity import AUTO
+from xoctnorm.kernels.intensity import SCALES
 from xoctnorm.matching import MATCHES
 from xoctnorm.opening import open_volume
 from xoctnorm.plan import Plan, in_bytes, sizes_text
@@ -103,6 +105,12 @@ def job_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+section_option = click.option(
+    "--section",
+    metavar="NAME",
+    help="Coordinate, dimension or index level that groups planes, where it is not the one named section. 'z' makes "
+    "each plane a section.",
+)
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what is there.")
 
 
@@ -110,6 +118,7 @@ overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what 
 @click.argument("source", metavar="IN")
 @click.argument("target", metavar="OUT")
 @job_options
+@section_option
 @volume_options
 @click.option("--report", metavar="PATH.html", help="Also write a report that shows whether the result is right.")
 @overwrite_option
@@ -143,6 +152,7 @@ def normalize(source: str, target: str, report: str | None, overwrite: bool, **o
 @click.argument("source", metavar="IN")
 @click.argument("target", metavar="CORRECTION.nc")
 @job_options
+@section_option
 @volume_options
 @overwrite_option
 @reported
@@ -212,9 +222,36 @@ def info(source: str, **options: Any) -> Outcome:
 @click.option(
     "--before", metavar="FILE", help="The volume that IN was made from; both are measured on the same pixels."
 )
+@click.option("--correction", metavar="CORRECTION.nc", help="The correction that made IN, whose flags are reported.")
+@click.option(
+    "--limit",
+    "limits",
+    type=(str, float, float),
+    multiple=True,
+    metavar="FIGURE WARNING ERROR",
+    help="Limits of a figure, in place of the default ones; inf inf is beyond reach. May be repeated.",
+)
+@click.option("--agarose-mask", metavar="FILE", help="A mask that is True on agarose (.npy or .nc).")
+@click.option("--noise-floor", type=float, metavar="NUMBER", help="Noise floor on linear intensity, where it is known.")
+@click.option(
+    "--intensity",
+    type=click.Choice((AUTO, *SCALES)),
+    default=AUTO,
+    show_default=True,
+    help="What the values of the volume before the correction are.",
+)
+@section_option
 @volume_options
 @reported
-def qc(source: str, before: str | None, **options: Any) -> Outcome:
+def qc(
+    source: str,
+    before: str | None,
+    correction: str | None,
+    limits: tuple[tuple[str, float, float], ...],
+    agarose_mask: str | None,
+    section: str | None,
+    **options: Any,
+) -> Outcome:
     """Measure figures of merit of the volume IN and judge them: what is not as it should be, and what to try.
 
     The options say which volume IN is, and which `--before` is too.
@@ -222,10 +259,29 @@ def qc(source: str, before: str | None, **options: Any) -> Outcome:
     \b
     xoctnorm qc brain_normalized.nc --before brain.nc
     xoctnorm qc brain_normalized.nc --json
+    xoctnorm qc brain.nc --section slab --limit boundary_step 0.01 0.03
     """
+    call = {
+        "limits": {name: (warning, error) for name, warning, error in limits},
+        "agarose_mask": opened_mask(agarose_mask, methods=()),
+        "correction": None if correction is None else opened_correction(correction),
+        **{name: options.pop(name) for name in ("noise_floor", "intensity")},
+        **_grouping(section, options),
+    }
     volume = Input(source, **options).opened()
     raw = None if before is None else Input(before, **options).opened()
-    return about_quality(source, volume.octnorm.qc(raw))
+    return about_quality(source, volume.octnorm.qc(raw, **call))
+
+
+def _grouping(section: str | None, options: dict[str, Any]) -> dict[str, str]:
+    """The argument that names what groups planes, where the user names it."""
+    if section is None:
+        return {}
+    given = [name for name in ("section_size", "sections") if options[name] is not None]
+    if given:
+        option = f"--{given[0].replace('_', '-')}"
+        raise click.UsageError(f"--section and {option} exclude each other: one names sections, the other makes them")
+    return {"section": section}
 
 
 def _made_ready(
@@ -239,6 +295,7 @@ def _made_ready(
         "flatten_depth": options.pop("flatten_depth"),
         "zprofile_sigma": options.pop("zprofile_sigma"),
         "agarose_mask": opened_mask(options.pop("agarose_mask")),
+        **_grouping(options.pop("section"), options),
     }
     return Input(source, **options).opened(), call
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,14 +79,16 @@ def _with_sections(volume: xr.DataArray, file: str) -> xr.DataArray:
     return volume.drop_vars("section", errors="ignore").assign_coords(section=labels)
 
 
-def opened_mask(text: str | None) -> Mask | str | None:
-    """The mask that --agarose-mask names: a method, or a file."""
-    if text is None or text in METHODS:
+def opened_mask(text: str | None, methods: Collection[str] = METHODS) -> Mask | str | None:
+    """The mask that --agarose-mask names: a method, where there are some, or a file."""
+    if text is None or text in methods:
         return text
     path = Path(text)
     if not path.exists():
-        methods = listed([repr(method) for method in METHODS])
-        raise click.BadParameter(f"{text!r} is neither a method ({methods}) nor a file", param_hint="'--agarose-mask'")
+        known = (
+            f"neither a method ({listed([repr(method) for method in methods])}) nor a file" if methods else "no file"
+        )
+        raise click.BadParameter(f"{text!r} is {known}", param_hint="'--agarose-mask'")
     mask: Mask
     if path.suffix == ".npy":
         mask = np.load(path, allow_pickle=False)

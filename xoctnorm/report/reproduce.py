@@ -13,7 +13,7 @@ from xoctnorm.settings import USE_GPU, Normalization
 _OF_RESULT: dict[str, Any] = {"dtype": "float32", "attach": True, "use_gpu": USE_GPU}
 _DEFAULTS: dict[str, Any] = {**jsonable(asdict(Normalization())), "agarose_mask": None, **_OF_RESULT}
 _OF_APPLY: dict[str, Any] = {"match": "coordinates", **_OF_RESULT}
-_ON_COMMAND_LINE = ("drift", "flatten_depth", "zprofile_sigma", "agarose_mask")
+_ON_COMMAND_LINE = ("drift", "flatten_depth", "zprofile_sigma", "agarose_mask", "section")
 _MISSING = object()
 
 
