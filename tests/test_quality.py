@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import tracemalloc
 from functools import cache
 from pathlib import Path
 
+import dask.array
 import numpy as np
 import pytest
 import xarray as xr
@@ -14,7 +16,7 @@ from conftest import HOLDINGS, brain, cut_brain, no_computing
 from test_plan import counted
 
 import xoctnorm
-from xoctnorm import InputError
+from xoctnorm import InputError, shelf
 from xoctnorm.phantom import make_phantom
 from xoctnorm.provenance import steps_of
 from xoctnorm.qc import DEFINITIONS, FLAGS, LIMITS, Finding, findings
@@ -301,6 +303,40 @@ def test_reads_are_those_that_the_docstring_tells():
     assert of_result.read == result.size
     lazy.octnorm.qc()
     assert of_result.read == 3 * result.size
+
+
+def of_many_sections(n: int, *, masked: bool) -> xr.DataArray:
+    """Sections of two planes, 256 x 256, that are computed when they are read; with the masks of a result."""
+    image = np.tile(phantom()["volume"].to_numpy()[:2].mean(axis=0, keepdims=True), (2, 3, 3))[:, :256, :256]
+
+    def section(block_info: dict) -> np.ndarray:
+        first = block_info[None]["array-location"][0][0]
+        speckle = np.random.default_rng(first).gamma(6, 1 / 6, image.shape)
+        return (image * speckle * (1 + 0.1 * np.sin(first))).astype(np.float32)
+
+    chunks = ((2,) * n, (256,), (256,))
+    values = dask.array.map_blocks(section, chunks=chunks, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32))
+    da = xr.DataArray(values, dims=("z", "y", "x"), coords={"section": ("z", np.arange(2 * n) // 2)})
+    mask = dask.array.from_array(image[0] < np.median(image), chunks=-1)
+    masks = dask.array.broadcast_to(mask, da.shape, chunks=chunks)
+    return da.assign_coords(agarose_mask=(da.dims, masks, {"source": "xoctnorm 0"})) if masked else da
+
+
+@pytest.mark.parametrize("masked", [False, True], ids=["found mask", "mask of planes"])
+def test_memory_hardly_grows_with_sections(monkeypatch, masked):
+    monkeypatch.setattr(shelf, "IN_MEMORY", 2**20)
+    of_many_sections(3, masked=masked).octnorm.qc(intensity="linear")  # compiles
+    peaks = []
+    for n in (8, 32):
+        lazy = of_many_sections(n, masked=masked)
+        with dask.config.set(num_workers=1):
+            tracemalloc.start()
+            try:
+                lazy.octnorm.qc(intensity="linear")
+                peaks.append(tracemalloc.get_traced_memory()[1])
+            finally:
+                tracemalloc.stop()
+    assert peaks[1] - peaks[0] < 20 * 24 * 256 * 256  # bytes for every section and pixel: what five views take
 
 
 def test_the_input_stays_as_it_was():

@@ -47,11 +47,12 @@ class AgaroseMask:
 
     def of_plane(self, number: int) -> NDArray[np.bool_]:
         """Mask `(y, x)` of a plane."""
-        values: NDArray[np.bool_] = self.variable.to_numpy()
-        if values.ndim == 2:
-            return values
-        images = values.reshape(-1, *values.shape[-2:])
-        image: NDArray[np.bool_] = images[self.row[number] if self.variable.dims[0] == SECTIONS else number]
+        place: tuple[Any, ...] = ()
+        if self.variable.dims[0] == SECTIONS:
+            place = (int(self.row[number]),)
+        elif self.variable.ndim > 2:
+            place = np.unravel_index(number, self.variable.shape[:-2])
+        image: NDArray[np.bool_] = self.variable[place].to_numpy()
         return image
 
     def of_sections(self) -> list[NDArray[np.bool_]]:
@@ -74,6 +75,15 @@ def labelled_agarose(
     The leading dims become those of planes, or `section_label` in the order of the sections; a mask along
     planes that is the same in all planes of each section becomes one per section.
     """
+    checked = checked_agarose(name, mask, da, section, sections)
+    planes = plane_dims(da, section)
+    return _one_per_section(checked, planes, sections) if {*planes} <= {*checked.dims} else checked
+
+
+def checked_agarose(
+    name: str, mask: xr.DataArray | NDArray[np.bool_], da: xr.DataArray, section: str, sections: Sections
+) -> xr.DataArray:
+    """Give a mask dims that this package knows, as `labelled_agarose` does; one along planes stays, and is not read."""
     planes = plane_dims(da, section)
     if not isinstance(mask, xr.DataArray):
         mask = _from_array(name, as_array(mask), da, planes, sections)
@@ -90,7 +100,7 @@ def labelled_agarose(
         raise_problems(
             name, [f"{name} has dims {mask.dims}: the planes lie along {planes}, and all of these dims are needed"]
         )
-    return _one_per_section(mask, planes, sections)
+    return mask
 
 
 def _from_array(
@@ -142,10 +152,10 @@ def _one_per_section(mask: xr.DataArray, planes: tuple[str, ...], sections: Sect
     images = []
     for place in np.ndindex(sizes):
         row = -1
-        for number, image in enumerate(_images(ordered[place])):
+        for number, image in enumerate(images_of(ordered[place])):
             if sections.index[number] != row:
                 row = sections.index[number]
-                images.append(image)
+                images.append(image.copy())  # not with all that was read beside it
             elif not np.array_equal(image, images[-1]):
                 kept = mask.drop_vars(
                     [name for name, c in mask.coords.items() if not set(c.dims) <= {*further, "y", "x"}]
@@ -156,7 +166,7 @@ def _one_per_section(mask: xr.DataArray, planes: tuple[str, ...], sections: Sect
     return xr.DataArray(values, dims=(*further, SECTIONS, "y", "x"), coords=coords)
 
 
-def _images(variable: xr.Variable) -> Iterator[NDArray[np.bool_]]:
+def images_of(variable: xr.Variable) -> Iterator[NDArray[np.bool_]]:
     """Images one after the other, of which some are read at a time."""
     for place in places(variable):
         yield from to_host(loaded(variable[place])).astype(bool, copy=False)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # what finds outlines is imported where that is done: importi
     from xoctnorm.kernels.levels import Scale
     from xoctnorm.kernels.outlines import Outlined
     from xoctnorm.kernels.section_images import SectionImages
+    from xoctnorm.shelf import Shelf
 
 Images = NDArray[np.bool_]
 
@@ -233,7 +234,7 @@ class BorderMask(FoundMask):
         return fitted, _notes(volume, found) if self.wants_section_means else []
 
     def _of_planes(
-        self, volume: Volume, outlined: list[Outlined], found: Agarose, scale: Scale, least: float
+        self, volume: Volume, outlined: Shelf[Outlined], found: Agarose, scale: Scale, least: float
     ) -> Images:
         """Masks of all planes; one read."""
         from xoctnorm.kernels.consensus import ABSENT, BY_OUTLINE

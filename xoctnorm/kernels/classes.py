@@ -7,6 +7,7 @@ Pixels near an edge, or between two classes, belong to none.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,6 +19,7 @@ from xoctnorm.kernels.levels import average, noise_of
 from xoctnorm.kernels.morphology import dilated, eroded
 from xoctnorm.kernels.order_statistics import median
 from xoctnorm.kernels.section_views import VIEWS
+from xoctnorm.shelf import Shelf
 from xoctnorm.threads import in_threads
 
 Bool = NDArray[np.bool_]
@@ -62,7 +64,7 @@ class TissueClasses:
     sigma: float
 
 
-def classify(views: Image, agarose: Bool, follows: Bool) -> TissueClasses:
+def classify(views: Image | Shelf[Image], agarose: Bool, follows: Bool) -> TissueClasses:
     """Class of every pixel at the start of every section, and through it.
 
     Parameters
@@ -82,10 +84,13 @@ def classify(views: Image, agarose: Bool, follows: Bool) -> TissueClasses:
     section that shows it best, and handed on from section to section by the pixels that both share: levels of
     sections are never chained, since a chain of ratios drifts.
     """
-    sigma = _smoothing(views[:, 0])
-    logs = np.stack(list(in_threads(partial(_smooth_log, sigma=sigma), views[:, 0])))
+    n = len(views)
+    sigma = _smoothing(views[s][0] for s in range(n))
+    logs = Shelf(in_threads(partial(_smooth_log, sigma=sigma), (views[s][0] for s in range(n))))
     beside = partial(dilated, times=1 + int(sigma > 1.2), corners=True)
-    inner = ~np.stack(list(in_threads(beside, agarose))) & np.isfinite(logs)
+    inner = np.empty(agarose.shape, bool)
+    for s, (near, log) in enumerate(zip(in_threads(beside, agarose), logs, strict=True)):
+        inner[s] = ~near & np.isfinite(log)
     for s in np.flatnonzero(~agarose.any(axis=(1, 2))).tolist():
         # What is agarose on both sides is hardly tissue here: rather its brightness hid it.
         inner[s] &= ~(agarose[max(s - 1, 0)] & agarose[min(s + 1, len(agarose) - 1)])
@@ -95,31 +100,39 @@ def classify(views: Image, agarose: Bool, follows: Bool) -> TissueClasses:
         dark, bright = levels[s].tolist()
         return _paint(logs[s], inner[s], agarose[s], dark, bright, contrast)
 
-    start = np.stack(list(in_threads(painted, range(len(logs)))))
+    start = np.empty(agarose.shape, np.int8)
+    for s, classes in enumerate(in_threads(painted, range(n))):
+        start[s] = classes
 
     def of_section(s: int) -> tuple[Classes, Classes]:
-        first, *between, last = views[s]
+        own = views[s]
+        first, *between, last = own
         goes_on = follows[s] and (start[s + 1] > AGAROSE).any()
         end = start[s + 1] if goes_on else _last(first, last, start[s], inner[s], agarose[s], contrast, sigma)
         keeps = np.where(start[s] == end, start[s], NONE).astype(np.int8)
         for view in between:
             view[:] = _smooth_log(view, sigma)
+        views[s] = own
         changed = [_changed(view, start[s], keeps) for view in between]
         kept = np.where(np.logical_or.reduce(changed[: VIEWS // 2]), NONE, start[s])
         return kept, np.where(np.logical_or.reduce(changed), NONE, keeps)
 
-    kept, through = np.array(list(in_threads(of_section, range(len(logs)))), np.int8).swapaxes(0, 1)
+    kept, through = np.empty_like(start), np.empty_like(start)
+    for s, pair in enumerate(in_threads(of_section, range(n))):
+        kept[s], through[s] = pair
 
     def around_cut(s: int) -> Classes:
         if not follows[s]:
             return np.full_like(kept[s], NONE)
         after = np.where((kept[s + 1] > AGAROSE) & inner[s], kept[s + 1], NONE).astype(np.int8)
         # Below the cut it was looked at when `kept` was told.
-        *between, last = views[s, VIEWS // 2 :]
+        *between, last = views[s][VIEWS // 2 :]
         strays = [_strays(view, after) for view in (*between, _smooth_log(last, sigma))]
         return np.where(np.logical_or.reduce(strays), NONE, after)
 
-    around = np.stack(list(in_threads(around_cut, range(len(logs)))))
+    around = np.empty_like(start)
+    for s, classes in enumerate(in_threads(around_cut, range(n))):
+        around[s] = classes
     return TissueClasses(kept, through, around, contrast, sigma)
 
 
@@ -148,7 +161,7 @@ def _dark_and_bright(log: Image, keeps: Classes) -> tuple[float, float]:
     return (dark, bright) if bright - dark >= _LEAST_CONTRAST else (np.nan, np.nan)
 
 
-def _smoothing(images: Image) -> float:
+def _smoothing(images: Iterable[Image]) -> float:
     noise = np.median(list(in_threads(lambda image: noise_of(_log(image)), images)))
     least, most = _SMOOTHINGS
     return float(np.clip(noise / (_NOISE * np.sqrt(4 * np.pi)), least, most))
@@ -178,7 +191,7 @@ def mode(values: NDArray[np.floating]) -> float:
     return float(main_peak(compiled.frozen(np.sort(values, axis=None))))
 
 
-def _levels(logs: Image, inner: Bool) -> tuple[NDArray[np.float64], float]:
+def _levels(logs: Shelf[Image], inner: Bool) -> tuple[NDArray[np.float64], float]:
     """Levels of dark and bright tissue in every section, `(section, 2)`, and their usual distance."""
     n = len(logs)
     splits = np.array(list(in_threads(lambda s: _split(logs[s][inner[s]]), range(n))))
@@ -193,17 +206,17 @@ def _levels(logs: Image, inner: Bool) -> tuple[NDArray[np.float64], float]:
                 levels[s] = mode(logs[s][inner[s]])
         return levels, 0.0
     levels[first] = splits[first, 1:]
-    bright = {first: inner[first] & (logs[first] > levels[first].mean())}
+    bright_first = inner[first] & (logs[first] > levels[first].mean())
     for order in (range(first + 1, n), range(first - 1, -1, -1)):
-        last = first
+        last, bright = first, bright_first
         for s in order:
-            found = _handed_on(logs[s], inner[s] & inner[last], bright[last], contrasts[first])
+            log = logs[s]
+            found = _handed_on(log, inner[s] & inner[last], bright, contrasts[first])
             if found is None:
-                found = _two_peaks(logs[s][inner[s]], contrasts[first])
+                found = _two_peaks(log[inner[s]], contrasts[first])
             if found is not None:
                 levels[s] = found
-                bright[s] = inner[s] & (logs[s] > np.mean(found))
-                last = s
+                last, bright = s, inner[s] & (log > np.mean(found))
     return levels, float(np.nanmedian(levels[:, 1] - levels[:, 0]))
 
 

@@ -12,6 +12,7 @@ from xoctnorm.kernels.morphology import dilated, eroded
 from xoctnorm.kernels.order_statistics import median
 from xoctnorm.kernels.outlines import Outlined, contrast
 from xoctnorm.kernels.regions import region
+from xoctnorm.shelf import Shelf
 from xoctnorm.threads import in_threads
 
 _FEWEST_PIXELS = 100
@@ -51,7 +52,7 @@ class Agarose:
     steps: NDArray[np.float64]
 
 
-def series_agarose(outlined: list[Outlined], seeds: list[Bool | None]) -> Agarose:
+def series_agarose(outlined: Shelf[Outlined], seeds: list[Bool | None]) -> Agarose:
     """Agarose of every image of a series.
 
     From one image on, every image is compared with the last one that was settled. Where its dark class lies
@@ -98,7 +99,7 @@ class _Party:
 
 
 def _party(
-    first: int, outlined: list[Outlined], seeds: list[Bool | None], step: float, shares: NDArray[np.float64]
+    first: int, outlined: Shelf[Outlined], seeds: list[Bool | None], step: float, shares: NDArray[np.float64]
 ) -> _Party:
     """Settle all images from the first on, forwards and backwards.
 
@@ -207,7 +208,7 @@ def _median(values: Image, where: Bool) -> float:
     return median(values[where]) if where.sum() >= _FEWEST_PIXELS else float("nan")
 
 
-def _bridge(masks: Bool, origin: list[str], outlined: list[Outlined]) -> None:
+def _bridge(masks: Bool, origin: list[str], outlined: Shelf[Outlined]) -> None:
     """Give images without contrast the outline of the nearest one that has its own."""
     settled = [i for i, how in enumerate(origin) if how in (OWN, BY_LEVEL)]
     for i, how in enumerate(origin):

@@ -14,6 +14,7 @@ from xoctnorm.kernels.morphology import dilated, eroded
 from xoctnorm.kernels.outlines import Outlined
 from xoctnorm.kernels.regions import local_level, weigh
 from xoctnorm.kernels.section_images import SectionImages, Stepped
+from xoctnorm.shelf import Shelf
 from xoctnorm.threads import in_threads
 
 Pixels = NDArray[np.int64]
@@ -24,7 +25,7 @@ _NOISE_ROWS = 64  # pairs of rows that tell the noise of an image
 
 def fine_masks(
     images: SectionImages | list[NDArray[np.floating]],
-    outlined: list[Outlined],
+    outlined: Shelf[Outlined],
     found: Agarose,
     seeds: list[Bool | None],
     factor: int,

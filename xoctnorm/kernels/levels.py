@@ -50,7 +50,8 @@ class Scale:
         values = means[np.isfinite(means) & (means != 0)]
         if not values.size:
             return cls(1.0)
-        low, high = np.percentile(values, [0.1, 99.9]).tolist()
+        low, high = np.percentile(values, [0.1, 99.9], overwrite_input=True).tolist()
+        del values
         scale = cls(low / 3) if low > 0 else cls(0.0, max((high - low) / 3, 1e-30))
         starts = [None] * len(means) if seeds is None else seeds
         shares = np.array(list(in_threads(partial(_beside, scale=scale), zip(starts, means, strict=True))))

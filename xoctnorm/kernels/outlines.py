@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import field as filled
 
 import numpy as np
 import scipy
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from xoctnorm.kernels.levels import Bool, Image, Scale, average, connected, imaged_field, noise_of, rim
 from xoctnorm.kernels.modes import darkest_mode, flank, tissue_mode
 from xoctnorm.kernels.order_statistics import median
+from xoctnorm.shelf import Shelf
 from xoctnorm.threads import in_threads
 
 WIDTH = 4.0  # a mode ends so many standard deviations above its centre
@@ -50,6 +51,10 @@ class Outlined:
         Level of the class and its standard deviation in `smooth`; NaN where none was found.
     scale
         What levels stand for.
+    tissue_above
+        Levels above agarose of everything that is not near agarose.
+    darkest_tissue
+        Level of the darkest class of tissue that is not near the dark class; NaN where there is none.
     rise
         How the level of the class rises and falls over the field; taken off `level` and `smooth`.
     reach
@@ -65,6 +70,8 @@ class Outlined:
     scale: Scale
     centre: float = float("nan")
     width: float = float("nan")
+    tissue_above: Image = filled(default_factory=lambda: np.empty(0, np.float32))
+    darkest_tissue: float = float("nan")
     rise: Image | float = 0.0
     reach: float = REACH
 
@@ -83,23 +90,6 @@ class Outlined:
         """Pixels that belong to the class without doubt."""
         return self.field & (self.reached <= self.centre + WIDTH * self.width)
 
-    @cached_property
-    def tissue_above(self) -> Image:
-        """Levels above agarose of everything that is not near agarose."""
-        if not self.found:
-            return np.empty(0, np.float32)
-        from xoctnorm.kernels.compiled_regions import near
-
-        far = ~near(self.core, max(2.0, 1.5 * self.sigma))
-        above: Image = (self.smooth - self.centre)[self.field & far]
-        return above
-
-    @cached_property
-    def darkest_tissue(self) -> float:
-        """Level of the darkest class of tissue that is not near the dark class; NaN where there is none."""
-        above = self.tissue_above
-        return self.centre + tissue_mode(above, self.remains) if above.size >= FEWEST_PIXELS else float("nan")
-
     def classed(self, seeds: Bool | None) -> Outlined:
         """Flood the image from the border and the seeds, and find the class."""
         from xoctnorm.kernels.compiled_regions import flood
@@ -114,10 +104,21 @@ class Outlined:
             centre, width = darkest_mode(reached[self.field], self.remains)
         return replace(self, reached=reached, centre=centre, width=width)
 
+    def with_tissue(self) -> Outlined:
+        """The same, with what is told of tissue."""
+        from xoctnorm.kernels.compiled_regions import near
+
+        if not self.found:
+            return self
+        far = ~near(self.core, max(2.0, 1.5 * self.sigma))
+        above = (self.smooth - self.centre)[self.field & far]
+        darkest = self.centre + tissue_mode(above, self.remains) if above.size >= FEWEST_PIXELS else float("nan")
+        return replace(self, tissue_above=above, darkest_tissue=darkest)
+
 
 def outlines(
     means: Iterable[Image], scale: Scale, sigma: float, seeds: list[Bool | None], reach: float = REACH
-) -> list[Outlined]:
+) -> Shelf[Outlined]:
     """Find the darkest class of each mean projection that touches the border of its field, on even ground.
 
     How the level of the class rises and falls over the field is the median over all images: it comes from
@@ -127,21 +128,25 @@ def outlines(
     def plainly(given: tuple[Image, Bool | None]) -> Outlined:
         return replace(outline(given[0], scale, sigma, given[1]), reach=reach)
 
-    plain = list(in_threads(plainly, zip(means, seeds, strict=True)))
-    found = [(one, seed) for one, seed in zip(plain, seeds, strict=True) if one.found]
-    if not found:
+    plain = Shelf(in_threads(plainly, zip(means, seeds, strict=True)))
+    widths = [one.width for one in plain if one.found]
+    if not widths:
         return plain
-    rise = np.median(list(in_threads(_rise, found)), axis=0)
-    if np.abs(rise).max() <= np.median([one.width for one, _ in found]) / 2:
-        return plain
+    found = ((one, seed) for one, seed in zip(plain, seeds, strict=True) if one.found)
+    rises = np.empty((len(widths), *plain[0].field.shape), np.float32)
+    for i, one in enumerate(in_threads(_rise, found)):
+        rises[i] = one
+    rise = np.median(rises, axis=0, overwrite_input=True)
+    del rises
+    is_even = np.abs(rise).max() <= np.median(widths) / 2
 
-    def evenly(given: tuple[Outlined, Bool | None]) -> Outlined:
+    def settled(given: tuple[Outlined, Bool | None]) -> Outlined:
         one, seed = given
-        return replace(one, level=one.level - rise, smooth=one.smooth - rise, rise=rise).classed(seed)
+        if not is_even:
+            one = replace(one, level=one.level - rise, smooth=one.smooth - rise, rise=rise).classed(seed)
+        return one.with_tissue()
 
-    for i, one in enumerate(in_threads(evenly, zip(plain, seeds, strict=True))):
-        plain[i] = one
-    return plain
+    return Shelf(in_threads(settled, zip(plain, seeds, strict=True)))
 
 
 def outline(mean: Image, scale: Scale, sigma: float, seeds: Bool | None = None) -> Outlined:
@@ -170,15 +175,14 @@ def _start(field: Bool, seeds: Bool | None) -> Bool:
     return rim(field) if seeds is None else rim(field) | (seeds & field)
 
 
-def contrast(outlined: list[Outlined]) -> tuple[float, NDArray[np.float64]]:
+def contrast(outlined: Shelf[Outlined]) -> tuple[float, NDArray[np.float64]]:
     """Level of the darkest class of tissue above agarose, the median over all images, and what share each has of it.
 
     The share is 1 but where all tissue lies much less above the dark class than in other images: there
     the noise floor has eaten up the contrast, or the dark class is no agarose. It is infinite where tissue
     lies much higher: there what is empty, such as a tear, is the dark class. NaN, where no image has both.
     """
-    above = list(in_threads(lambda one: one.tissue_above, outlined))
-    heights = np.array([median(values) if values.size >= FEWEST_PIXELS else np.nan for values in above])
+    heights = np.array([_height(one.tissue_above) for one in outlined])
     heights[heights <= 0] = np.nan
     shares = np.ones(len(outlined))
     if np.isnan(heights).all():
@@ -186,10 +190,18 @@ def contrast(outlined: list[Outlined]) -> tuple[float, NDArray[np.float64]]:
     usual = float(np.nanpercentile(heights, 75, method="lower" if np.isfinite(heights).sum() > 2 else "linear"))
     low, high = heights < _LESS * usual, heights > usual / _LESS
     noise = float(np.median([one.remains for one in outlined]))
-    steps = [tissue_mode(above[i], noise) for i in np.flatnonzero(np.isfinite(heights) & ~low & ~high)]
+    steps = [
+        tissue_mode(outlined[i].tissue_above, noise)
+        for i in np.flatnonzero(np.isfinite(heights) & ~low & ~high).tolist()
+    ]
     shares[low] = np.maximum(heights[low] / usual, 0.1)
     shares[high] = np.inf
     return max(float(np.median(steps)), noise), shares
+
+
+def _height(above: Image) -> float:
+    """Median of levels above agarose; NaN of few."""
+    return median(above) if above.size >= FEWEST_PIXELS else float("nan")
 
 
 def _rise(given: tuple[Outlined, Bool | None]) -> Image:

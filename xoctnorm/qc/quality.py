@@ -10,7 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xoctnorm import progress
-from xoctnorm.agarose import AgaroseMask, Mask, labelled_agarose
+from xoctnorm.agarose import AgaroseMask, Mask, checked_agarose, labelled_agarose
 from xoctnorm.checks import coverage_problems, same_coordinate, volume_problems
 from xoctnorm.corrections.intensity import AUTO
 from xoctnorm.depths import coordinate_problems, depth_of_planes, depth_problems
@@ -25,7 +25,7 @@ from xoctnorm.qc.limits import Limit, chosen_limits
 from xoctnorm.qc.reading import linearized, look, survey_ground
 from xoctnorm.qc.recorded import Record, recorded_figures
 from xoctnorm.recipes import attached_agarose
-from xoctnorm.sections import Sections, find_sections
+from xoctnorm.sections import Sections, find_sections, plane_dims
 from xoctnorm.statistics import Survey
 from xoctnorm.volume import Volume, extra_dims, volume_dims
 
@@ -101,8 +101,10 @@ def _checked(
     mask = None
     if given is not None:
         with collecting(problems):
-            mask = labelled_agarose("agarose_mask", given, da, asked.section, sections)
-            if asked.agarose_mask is not None:
+            if asked.agarose_mask is None:
+                mask = checked_agarose("agarose_mask", given, da, asked.section, sections)
+            else:
+                mask = labelled_agarose("agarose_mask", given, da, asked.section, sections)
                 raise_problems(
                     "agarose_mask", coverage_problems("agarose_mask", mask.transpose(..., "y", "x").to_numpy())
                 )
@@ -187,8 +189,9 @@ def _volume(
     data = da.variable.transpose(*volume_dims(da, section)).isel(at)
     agarose = None
     if mask is not None:
-        part = mask.variable.isel({d: i for d, i in at.items() if d in mask.dims}).transpose(..., "y", "x")
-        agarose = AgaroseMask(part.load() if part.chunks is None else part.compute(), sections.index)
+        planes = [dim for dim in plane_dims(da, section) if dim in mask.dims]
+        part = mask.variable.isel({d: i for d, i in at.items() if d in mask.dims}).transpose(..., *planes, "y", "x")
+        agarose = AgaroseMask(part.compute() if part.ndim == 2 else part, sections.index)
     return Volume(
         data,
         sections=sections,

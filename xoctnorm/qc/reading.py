@@ -10,7 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xoctnorm import progress
-from xoctnorm.agarose import AgaroseMask
+from xoctnorm.agarose import SECTIONS, AgaroseMask, images_of
 from xoctnorm.corrections.intensity import Linearize
 from xoctnorm.depths import partial_first_section
 from xoctnorm.errors import listed, raise_problems
@@ -18,12 +18,14 @@ from xoctnorm.kernels.class_sums import ClassImages, ClassSummer, ClassSums, Til
 from xoctnorm.kernels.classes import AGAROSE, TissueClasses, classify
 from xoctnorm.kernels.coarse import coarse_factor, coarse_mask
 from xoctnorm.kernels.consensus import series_agarose
+from xoctnorm.kernels.fine_outlines import enlarged
 from xoctnorm.kernels.levels import Scale, imaged_field
 from xoctnorm.kernels.order_statistics import percentile_without_zeros
 from xoctnorm.kernels.outlines import REACH, outlines
 from xoctnorm.kernels.section_views import SectionViews, view_cap
 from xoctnorm.sections import Sections
-from xoctnorm.statistics import Survey
+from xoctnorm.shelf import Shelf
+from xoctnorm.statistics import Survey, by_section
 from xoctnorm.transfers import Plane
 from xoctnorm.volume import Volume
 
@@ -124,28 +126,26 @@ def survey_ground(
     """Find classes; one read, or two where intensity is not linear. Returns the volume on linear intensity too."""
     factor = coarse_factor(*volume.data.shape[-2:])
     views, means = _views_and_means(volume, factor)
-    given = volume.agarose is not None
-    field = np.isfinite(means) & (means != 0)
-    agarose = np.zeros_like(field)
-    if volume.agarose is not None:
-        agarose = np.stack([coarse_mask(mask, factor) for mask in volume.agarose.of_sections()])
-    field = np.stack([imaged_field(mean) for mean in means]) | (agarose & np.isfinite(means))
+    given = None if volume.agarose is None else coarse_agarose(volume.agarose, factor)
+    field = np.empty(means.shape, bool)
+    for s, mean in enumerate(means):
+        field[s] = imaged_field(mean) | (False if given is None else given[s] & np.isfinite(mean))
+    expected: Bool | None = None
     notes: list[str] = []
     if not normalized:
-        if not given:
-            found = _by_border(means, field, factor)
-            rows = np.repeat(np.repeat(found, factor, axis=1), factor, axis=2)
-            fine = rows[:, : volume.data.shape[-2], : volume.data.shape[-1]]
-            volume = replace(
-                volume, agarose=AgaroseMask(xr.Variable(("section_label", "y", "x"), fine), volume.sections.index)
-            )
+        if given is None:
+            expected = _by_border(means, field, factor)
+            volume = replace(volume, agarose=_Enlarged(expected, volume.sections.index, factor, volume.data.shape[-2:]))
         linear, notes = linearized(volume, intensity)
         if len(linear.transfers) > len(volume.transfers):
-            volume = linear
+            volume, expected = linear, None
+            del views
             views, means = _views_and_means(volume, factor)
-    expected = _by_border(means, field, factor)
-    agarose = agarose if given else expected
-    classes = classify(views.means(), agarose & field, follows_of(volume.sections))
+    if expected is None:
+        expected = _by_border(means, field, factor)
+    del means
+    agarose = expected if given is None else given & field
+    classes = classify(views, agarose, follows_of(volume.sections))
     depth = volume.depths.copy()
     first = volume.sections.index == 0
     if first_depth is not None:
@@ -154,7 +154,7 @@ def survey_ground(
         depth[first] += partial_first_section(depth, volume.sections)
     number = np.arange(len(depth)) - volume.sections.first_plane[volume.sections.index]
     used = (volume.sections.index == 0) | (number >= blend)
-    ground = Ground(volume.sections, depth, used, field, agarose & field, expected, given, classes, factor)
+    ground = Ground(volume.sections, depth, used, field, agarose, expected, given is not None, classes, factor)
     return ground, volume, notes
 
 
@@ -167,22 +167,53 @@ def linearized(volume: Volume, intensity: str) -> tuple[Volume, list[str]]:
     return correction.apply(volume, fitted), notes
 
 
-def _views_and_means(volume: Volume, factor: int) -> tuple[SectionViews, NDArray[np.float32]]:
+class _Enlarged(AgaroseMask):
+    """Masks of sections on a coarser grid, enlarged to that of planes when they are asked for."""
+
+    def __init__(self, coarse: Bool, row: NDArray[np.int64], factor: int, shape: tuple[int, ...]) -> None:
+        super().__init__(xr.Variable(("section_label", "y", "x"), coarse), row)
+        self._enlarge = partial(enlarged, factor=factor, shape=(shape[0], shape[1]))
+
+    def of_plane(self, number: int) -> Bool:
+        """Mask `(y, x)` of a plane."""
+        return self._enlarge(super().of_plane(number))
+
+
+def coarse_agarose(agarose: AgaroseMask, factor: int) -> Bool:
+    """What is agarose in all planes of a section, of every section, coarse; masks are read a block at a time."""
+    variable, n = agarose.variable, int(agarose.row.max()) + 1
+    if variable.ndim == 2:
+        one = coarse_mask(variable.to_numpy(), factor)
+        return np.broadcast_to(one, (n, *one.shape))
+    rows = np.arange(n) if variable.dims[0] == SECTIONS else agarose.row
+    coarse = []
+    for images in by_section(images_of(variable), rows):
+        mask = next(images).copy()
+        for image in images:
+            mask &= image
+        coarse.append(coarse_mask(mask, factor))
+    return np.stack(coarse)
+
+
+def _views_and_means(volume: Volume, factor: int) -> tuple[Shelf[NDArray[np.float32]], NDArray[np.float32]]:
     """Views of sections, from which classes are told, and mean projections of sections, zeros among them; one read."""
-    index = volume.sections.index
-    shape = tuple(-(-n // factor) for n in volume.data.shape[-2:])
-    views = SectionViews((shape[0], shape[1]), volume.sections.n_planes)
-    total, count = np.zeros((len(volume.sections), *shape)), np.zeros((len(volume.sections), *shape), np.uint16)
-    first = volume.sections.first_plane
+    n_planes, n_y, n_x = volume.sections.n_planes, *(-(-n // factor) for n in volume.data.shape[-2:])
+    views: Shelf[NDArray[np.float32]] = Shelf()
+    means = np.empty((len(n_planes), n_y, n_x), np.float32)
     progress.phase("classes")
-    for number, (coarse, cap) in enumerate(volume.each_plane(partial(_coarse, factor=factor))):
-        row = int(index[number])
-        views.add(coarse, row, number - int(first[row]), cap)
-        has = np.isfinite(coarse)
-        total[row] += np.where(has, coarse, 0)
-        count[row] += has
-    with np.errstate(invalid="ignore"):
-        return views, (total / count).astype(np.float32)
+    planes = volume.each_plane(partial(_coarse, factor=factor))
+    for row, of_section in enumerate(by_section(planes, volume.sections.index)):
+        own = SectionViews((n_y, n_x), n_planes[row : row + 1])
+        total, count = np.zeros((n_y, n_x)), np.zeros((n_y, n_x), np.uint16)
+        for number, (coarse, cap) in enumerate(of_section):
+            own.add(coarse, 0, number, cap)
+            has = np.isfinite(coarse)
+            total += np.where(has, coarse, 0)
+            count += has
+        views.append(own.means()[0])
+        with np.errstate(invalid="ignore"):
+            means[row] = total / count
+    return views, means
 
 
 def _coarse(_: int, plane: Plane, factor: int) -> tuple[Plane, float]:
@@ -198,16 +229,21 @@ def _coarse(_: int, plane: Plane, factor: int) -> tuple[Plane, float]:
 
 
 def _by_border(means: NDArray[np.float32], field: Bool, factor: int) -> Bool:
-    """Agarose of every section by the border method, on mean projections."""
+    """Agarose of every section by the border method, on mean projections, which are lost."""
     positive = means[field & (means > 0)]
     if not positive.size:
         return np.zeros_like(field)
     # In a result what was below the floor is 0 in every plane; it is in the field all the same.
-    least = np.float32(1e-3 * np.median(positive))
-    shown = np.where(field & (means == 0), least, np.where(field, means, np.float32(np.nan))).astype(np.float32)
-    seeds: list[Bool | None] = [None] * len(shown)
-    scale = Scale.of(shown, seeds)
-    return series_agarose(outlines(shown, scale, 1.0 / factor, seeds, REACH / factor), seeds).masks & field
+    least = np.float32(1e-3 * np.median(positive, overwrite_input=True))
+    del positive
+    for mean, inside in zip(means, field, strict=True):
+        mean[inside & (mean == 0)] = least
+        mean[~inside] = np.nan
+    seeds: list[Bool | None] = [None] * len(means)
+    scale = Scale.of(means, seeds)
+    masks = series_agarose(outlines(means, scale, 1.0 / factor, seeds, REACH / factor), seeds).masks
+    masks &= field
+    return masks
 
 
 def look(volume: Volume, ground: Ground, floor: Series) -> Seen:
