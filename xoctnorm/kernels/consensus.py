@@ -108,23 +108,25 @@ def _party(
     count = len(outlined)
     centre, origin = np.full(count, np.nan), [BY_OUTLINE] * count
     masks = np.zeros((count, *outlined[0].field.shape), bool)
-    centre[first], origin[first] = outlined[first].centre, OWN
-    masks[first] = region(outlined[first], centre[first], step, seeds[first])
+    beginning = outlined[first]
+    centre[first], origin[first] = beginning.centre, OWN
+    masks[first] = region(beginning, centre[first], step, seeds[first])
     steps = step * np.minimum(shares, 1)
     steps[first] = step
 
     def settle(direction: range) -> None:
-        last = first
+        last, known = first, beginning
         for i in direction:
-            if seeds[i] is not None and outlined[i].found:
-                centre[i], origin[i] = outlined[i].centre, OWN
+            one = outlined[i]
+            if seeds[i] is not None and one.found:
+                centre[i], origin[i] = one.centre, OWN
             else:
-                centre[i], origin[i], own = _judge(outlined[i], outlined[last], centre[last], masks[last], step)
+                centre[i], origin[i], own = _judge(one, known, centre[last], masks[last], step)
                 steps[i] = min(steps[i], own)
             if np.isfinite(centre[i]):
                 steps[i] = steps[i] if origin[i] == OWN else step
-                masks[i] = region(outlined[i], centre[i], steps[i], seeds[i])
-                last = i
+                masks[i] = region(one, centre[i], steps[i], seeds[i])
+                last, known = i, one
 
     for _ in in_threads(settle, (range(first + 1, count), range(first - 1, -1, -1))):
         pass

@@ -128,14 +128,17 @@ def outlines(
     def plainly(given: tuple[Image, Bool | None]) -> Outlined:
         return replace(outline(given[0], scale, sigma, given[1]), reach=reach)
 
-    plain = Shelf(in_threads(plainly, zip(means, seeds, strict=True)))
-    widths = [one.width for one in plain if one.found]
+    plain: Shelf[Outlined] = Shelf()
+    widths = []
+    for one in in_threads(plainly, zip(means, seeds, strict=True)):
+        plain.append(one)
+        widths += [one.width] if one.found else []
     if not widths:
         return plain
     found = ((one, seed) for one, seed in zip(plain, seeds, strict=True) if one.found)
     rises = np.empty((len(widths), *plain[0].field.shape), np.float32)
-    for i, one in enumerate(in_threads(_rise, found)):
-        rises[i] = one
+    for i, of_one in enumerate(in_threads(_rise, found)):
+        rises[i] = of_one
     rise = np.median(rises, axis=0, overwrite_input=True)
     del rises
     is_even = np.abs(rise).max() <= np.median(widths) / 2
@@ -182,14 +185,14 @@ def contrast(outlined: Shelf[Outlined]) -> tuple[float, NDArray[np.float64]]:
     the noise floor has eaten up the contrast, or the dark class is no agarose. It is infinite where tissue
     lies much higher: there what is empty, such as a tear, is the dark class. NaN, where no image has both.
     """
-    heights = np.array([_height(one.tissue_above) for one in outlined])
+    heights, remains = np.array([(_height(one.tissue_above), one.remains) for one in outlined]).T
     heights[heights <= 0] = np.nan
     shares = np.ones(len(outlined))
     if np.isnan(heights).all():
         return float("nan"), shares
     usual = float(np.nanpercentile(heights, 75, method="lower" if np.isfinite(heights).sum() > 2 else "linear"))
     low, high = heights < _LESS * usual, heights > usual / _LESS
-    noise = float(np.median([one.remains for one in outlined]))
+    noise = float(np.median(remains))
     steps = [
         tissue_mode(outlined[i].tissue_above, noise)
         for i in np.flatnonzero(np.isfinite(heights) & ~low & ~high).tolist()
