@@ -166,7 +166,7 @@ def test_mask_shows_mean_outline_and_share():
     (outline,) = drawn["outline"].get_paths()
     np.testing.assert_allclose(outline.vertices[:, 1], np.interp(0.5, [0.25, 1], [12, 11]) * 2)
     assert drawn["widest"].levels[0] < 0.25
-    assert drawn["image"].axes.get_title(loc="left") == "agarose mask: 56% of the field"
+    assert drawn["image"].axes.get_title(loc="left") == "agarose mask: 56% of all pixels"
     colour_bar = drawn["colorbar"].axes
     assert colour_bar.get_ylabel() == "mean OCT intensity (counts)"
 
@@ -270,7 +270,7 @@ def test_results_with_masks_of_planes():
     for one in (volume, volume.chunk(z=4, y=30)):
         result = one.octnorm.normalize(agarose_mask=mask, drift=None)
         drawn = result.octnorm.plot.mask()
-        assert drawn["image"].axes.get_title(loc="left") == f"agarose mask: {float(mask.mean()):.0%} of the field"
+        assert drawn["image"].axes.get_title(loc="left") == f"agarose mask: {float(mask.mean()):.0%} of all pixels"
 
 
 def test_section_dimension_and_further_dims():
@@ -310,7 +310,19 @@ def test_sections_of_another_name_have_masks_of_their_own():
     labelled = xr.DataArray(mask, dims=("slab", "y", "x"), coords={"slab": np.arange(6)})
     result = volume.octnorm.normalize(section="slab", drift=None, agarose_mask=labelled)
     drawn = result.octnorm.plot.mask(agarose_mask=labelled)
-    assert drawn["image"].axes.get_title(loc="left") == f"agarose mask: {mask.mean():.0%} of the field"
+    assert drawn["image"].axes.get_title(loc="left") == f"agarose mask: {mask.mean():.0%} of all pixels"
+
+
+def test_the_share_of_agarose_is_named_by_what_it_is_a_share_of():
+    volume = cut_brain()
+    volume[:, :, :16] = np.nan  # a fifth of the image
+    mask = np.zeros((64, 80), bool)
+    mask[:, :32] = True
+    title = volume.octnorm.plot.mask(agarose_mask=mask)["image"].axes.get_title(loc="left")
+    assert title == "agarose mask: 40% of all pixels"
+    coverage = volume.octnorm.qc(agarose_mask=mask).agarose_coverage
+    np.testing.assert_allclose(coverage, 0.25)
+    assert coverage.attrs["long_name"] == "share of the field that is agarose"
 
 
 def test_a_mask_of_one_row_has_no_outline():

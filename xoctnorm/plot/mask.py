@@ -80,6 +80,6 @@ def draw_mask(axes: Axes, series: Series, mean: Image, share: Numbers) -> Artist
             artists[name] = axes.contour(x, y, share, levels=[level], colors=colour, **style)
             axes.plot([], [], color=colour, linestyle=dashes, label=text)
     axes.set(xlabel=x_label, ylabel=y_label)
-    axes.set_title(f"agarose mask: {share.mean():.0%} of the field", loc="left")
+    axes.set_title(f"agarose mask: {share.mean():.0%} of all pixels", loc="left")
     legend_below(axes)
     return artists
