@@ -15,7 +15,7 @@ from xoctnorm import InputError, OctnormWarning, normalization
 from xoctnorm.corrections import BorderMask
 from xoctnorm.fitting import Call, fit
 from xoctnorm.kernels.levels import Scale, imaged_field, rim
-from xoctnorm.kernels.masks import SectionMeans, without_small_parts
+from xoctnorm.kernels.masks import SectionMeans, otsu_agarose_mask, without_small_parts
 from xoctnorm.kernels.outlines import outline
 from xoctnorm.phantom import make_phantom
 
@@ -145,6 +145,17 @@ def test_a_section_of_noise_alone_has_the_outline_of_its_neighbours(phantom):
     assert mask.agarose_origin.values[5] == "outline of its neighbours"
     np.testing.assert_array_equal(mask[5], mask[4])
     assert relative_dice(phantom, mask) >= 0.99
+
+
+def test_a_section_without_data_under_uneven_light(phantom):
+    x = np.linspace(-1, 1, phantom.sizes["x"], dtype="f4")
+    volume = phantom["volume"] * (1 + 0.6 * x)
+    mask = volume.octnorm.agarose_mask(method="border", per_section=True)
+    empty = volume.where(phantom.section != 5, np.float32(0))
+    with pytest.warns(OctnormWarning, match="section 5: shows no contrast"):
+        empty = empty.octnorm.agarose_mask(method="border", per_section=True)
+    kept = np.arange(len(mask)) != 5
+    assert np.mean(empty.values[kept] != mask.values[kept]) < 0.01
 
 
 @pytest.mark.parametrize("per_plane", [False, True])
@@ -333,6 +344,24 @@ def test_otsu_is_the_reference_to_the_bit():
     expected, threshold = normalization.get_agarose_mask(volume.values)
     np.testing.assert_array_equal(mask, expected)
     assert float(mask.otsu_threshold) == threshold
+
+
+@pytest.mark.parametrize("factor", [1e-38, 1e-34, 1e-30, 1e33])
+def test_otsu_of_very_small_and_very_large_values_is_that_of_others(factor):
+    mean = small()["volume"].values.mean(axis=0)
+    mask, threshold = otsu_agarose_mask(mean, 1.0)
+    far, of_far = otsu_agarose_mask(mean * np.float32(factor), 1.0)
+    assert np.mean(far != mask) < 0.01
+    assert of_far == pytest.approx(threshold * factor, rel=0.02)
+
+
+def test_otsu_divides_nothing_where_all_values_are_one():
+    mean = np.zeros((30, 40), np.float32)
+    mean[10:20] = 0.5
+    for sigma, image in ((0.0, mean), (1.0, np.full_like(mean, 0.5))):
+        mask, threshold = otsu_agarose_mask(image, sigma)
+        assert not mask.any()
+        assert threshold == pytest.approx(0.5)
 
 
 def test_otsu_per_section_and_per_plane_follow_neighbours_where_there_is_no_tissue(phantom):

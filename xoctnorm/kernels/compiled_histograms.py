@@ -18,7 +18,10 @@ _UNSURE = 2e-7  # of a place in bins, three roundings: so near to an edge, the b
 
 @compiled
 def bin_counts(values: Floats, edges: Floats, counts: NDArray[np.int64]) -> None:
-    """Add counts in equal bins: ``counts += np.histogram(values, edges)[0]``; their dtype has to tell edges apart."""
+    """Add counts in equal bins: ``counts += np.histogram(values, edges)[0]``.
+
+    Their dtype has to tell edges apart, and to hold 2**30 divided by their range.
+    """
     n_bins = counts.size
     first, last = edges[0], edges[n_bins]
     per_value, bits, near = scale_of_places(edges)

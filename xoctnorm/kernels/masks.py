@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from xoctnorm.kernels.strips import strips
 from xoctnorm.threads import in_threads
 
 _OTSU_BINS = 256
+_FAR = 30  # powers of 2 from 1: of values beyond, squares and places in bins might be 0 or overflow
 
 
 class MeanProjection:
@@ -148,8 +150,13 @@ def otsu_agarose_mask(mean: NDArray[np.floating], smoothing_sigma: float) -> tup
     if not candidates.any():
         return np.zeros(mean.shape, bool), float("nan")
     values = smooth if candidates.all() else smooth[candidates]
+    least, most = float(values.min()), float(values.max())
+    exponent = math.frexp(max(abs(least), abs(most)))[1]
+    power = exponent if abs(exponent) > _FAR else 0
+    if power:
+        values = np.ldexp(values, -power)
     edges = np.histogram_bin_edges(values, _OTSU_BINS)
-    if edges.dtype != values.dtype or not (np.diff(edges) > 0).all():
+    if least == most or edges.dtype != values.dtype or not (np.diff(edges) > 0).all():
         threshold = threshold_otsu(values, _OTSU_BINS)
     else:
         from xoctnorm.kernels import compiled, compiled_histograms
@@ -157,7 +164,8 @@ def otsu_agarose_mask(mean: NDArray[np.floating], smoothing_sigma: float) -> tup
         counts = np.zeros(_OTSU_BINS, np.int64)
         compiled_histograms.bin_counts(compiled.frozen(values), edges, counts)
         threshold = threshold_otsu(hist=(counts, (edges[:-1] + edges[1:]) / 2))
-    return (smooth < threshold) & candidates, float(threshold)
+    threshold = math.ldexp(float(threshold), power)
+    return (smooth < threshold) & candidates, threshold
 
 
 def smoothed(image: NDArray[np.floating], sigma: float) -> NDArray[np.floating]:

@@ -91,9 +91,11 @@ class Outlined:
         return self.field & (self.reached <= self.centre + WIDTH * self.width)
 
     def classed(self, seeds: Bool | None) -> Outlined:
-        """Flood the image from the border and the seeds, and find the class."""
+        """Flood the image from the border and the seeds, and find the class, unless there are too few pixels."""
         from xoctnorm.kernels.compiled_regions import flood
 
+        if self.field.sum() < FEWEST_PIXELS:
+            return self
         surface = np.where(self.field, self.smooth, np.nanmax(self.smooth))
         reached = flood(surface, _start(self.field, seeds))
         if seeds is not None and (seeds & self.field).any():
@@ -169,8 +171,7 @@ def outline(mean: Image, scale: Scale, sigma: float, seeds: Bool | None = None) 
             break
     filled = np.where(np.isfinite(mean) & (mean != 0), mean, 0)
     smooth = np.where(field, scale.level(average(filled, field & (filled != 0), used)), np.float32(np.nan))
-    image = Outlined(level, smooth, field, smooth, noise, used, scale)
-    return image if field.sum() < FEWEST_PIXELS else image.classed(seeds)
+    return Outlined(level, smooth, field, smooth, noise, used, scale).classed(seeds)
 
 
 def _start(field: Bool, seeds: Bool | None) -> Bool:
