@@ -216,6 +216,21 @@ def test_an_excluded_section_gets_the_gain_between_its_neighbours():
     )
 
 
+@pytest.mark.parametrize("options", [{}, {"blend": 1}, {"lateral": "smooth"}])
+def test_a_longer_section_may_be_left_out(options):
+    truth = phantom()
+    longer = truth.isel(z=(truth.depth < 5) | (truth.section == 4))
+    found = longer.volume.octnorm.fit(exclude=[4], flatten_depth=True, **options)
+    expected = truth.isel(z=truth.depth < 5).volume.octnorm.fit(exclude=[4], flatten_depth=True, **options)
+    last = int(np.flatnonzero(longer.depth == 5)[0])
+    for name in ("scale_factor", "depth_gain"):
+        np.testing.assert_allclose(np.delete(found[name].values, last), expected[name], rtol=3e-3)
+        assert found[name].values[last] == pytest.approx(found[name].values[last - 1], rel=1e-6)
+    assert np.isnan(found.depth_profile.values[:, 5]).all()
+    np.testing.assert_allclose(found.depth_profile[:, :5], expected.depth_profile, rtol=3e-3)
+    assert np.isfinite(longer.volume.octnorm.apply(found)).all()
+
+
 def test_the_first_section_may_be_the_lower_part_of_one():
     truth = phantom().isel(z=slice(4, None))
     message = "section 0 has 4 planes less than others: it is taken for the lower part of a section, its first plane 4"

@@ -11,8 +11,9 @@ import xarray as xr
 from conftest import HOLDINGS, assert_same_bits, no_computing
 
 from xoctnorm import InputError, OctnormWarning
+from xoctnorm.kernels.classes import BRIGHT
 from xoctnorm.kernels.lateral import LARGEST_GAIN, multiply_by_field, places_between
-from xoctnorm.kernels.seams import pieces_of
+from xoctnorm.kernels.seams import line_sums, pieces_of
 from xoctnorm.phantom import make_phantom
 
 PLAIN = {
@@ -236,6 +237,17 @@ def test_between_nodes_the_gain_is_bilinear_and_beyond_them_constant():
     np.testing.assert_array_equal(part, whole[5:12, 20:])
     np.testing.assert_array_equal(pieces_of(np.array([0, 0.5]), 4), [0, 0, 1, 1])
     np.testing.assert_array_equal(pieces_of(np.array([0, 1.0]), 4), [0, 0, 0, 0])
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 40), (6, 37), (11, 8), (9, 600)])
+def test_strips_and_lines_of_any_plane(shape):
+    image = np.random.default_rng(0).integers(1, 9, shape).astype(np.float32)
+    by_y, by_x = line_sums(image[None, None].repeat(2, axis=1), np.full((1, *shape), BRIGHT, np.int8)).sums
+    for found, values in ((by_y, image.T), (by_x, image)):
+        across, along = (np.arange(n) for n in values.shape)
+        bins = np.zeros((8, min(along.size, 512)))
+        np.add.at(bins, (across[:, None] * 8 // across.size, along * bins.shape[1] // along.size), values)
+        np.testing.assert_array_equal(found[0, 0, -8:], bins)
 
 
 def test_two_seams_make_four_pieces():

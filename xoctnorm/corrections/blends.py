@@ -17,11 +17,14 @@ _CHANGE = 0.002  # by which tissue changes by itself from a plane to those near 
 
 
 def blended_gain(observed: Observed, log_gain: Numbers, profile: Numbers) -> tuple[Numbers, Numbers]:
-    """Log gain of every plane, and response to its depth, where planes blend two sections."""
-    index, weight, depth = observed.section_index, observed.blend_weight, observed.depth
+    """Log gain of every plane, and response to its depth, where planes blend two sections.
+
+    Beyond the depths of the profile, as in a longer section that is left out, its last one counts.
+    """
+    index, weight, last = observed.section_index, observed.blend_weight, len(profile) - 1
     gain, before = np.exp(log_gain[index]), np.exp(log_gain[np.maximum(index - 1, 0)])
     both = weight * gain + (1 - weight) * before
-    deeper = np.clip(_depth_before(observed), 0, len(profile) - 1)
+    depth, deeper = np.minimum(observed.depth, last), np.clip(_depth_before(observed), 0, last)
     response = (weight * gain * profile[depth] + (1 - weight) * before * profile[deeper]) / both
     return np.log(both), response
 

@@ -193,6 +193,10 @@ def planes_of(observed: Observed, drift: Drift, reference: str, max_depth_gain: 
 def tables(numbers: PlaneNumbers, observed: Observed, volume: Volume) -> xr.Dataset:
     """Everything but what acts on planes, as variables."""
     floor = np.asarray(numbers.noise_floor, np.float32)
+    n_depths = int(observed.depth.max()) + 1
+    # Depths that only sections show that take no part are not known.
+    unknown = np.full((len(CLASS_NAMES), n_depths - numbers.profile.shape[1]), np.nan)
+    profile, error = (np.hstack([one, unknown]) for one in (numbers.profile, numbers.profile_error))
     return xr.Dataset(
         {
             "noise_floor": volume.per_plane(floor) if floor.ndim else ((), floor),
@@ -201,15 +205,15 @@ def tables(numbers: PlaneNumbers, observed: Observed, volume: Volume) -> xr.Data
             "section_gain_se": (SECTIONS, numbers.section_gain_error),
             "agarose_weight": (SECTIONS, numbers.agarose_weight),
             "section_flags": (SECTIONS, np.array([" ".join(flags) for flags in numbers.flags])),
-            "depth_profile": (("tissue", "plane_depth"), numbers.profile),
-            "depth_profile_se": (("tissue", "plane_depth"), numbers.profile * numbers.profile_error),
+            "depth_profile": (("tissue", "plane_depth"), profile),
+            "depth_profile_se": (("tissue", "plane_depth"), profile * error),
             "depth_below_cut": volume.per_plane(observed.depth),
             "agarose_chi2": ((), np.float32(numbers.agarose_chi2)),
             "model_chi2": ((), np.float32(numbers.model_chi2)),
         },
         coords={
             "tissue": ("tissue", np.array(CLASS_NAMES)),
-            "plane_depth": ("plane_depth", np.arange(observed.depth.max() + 1)),
+            "plane_depth": ("plane_depth", np.arange(n_depths)),
         },
     )
 

@@ -54,9 +54,13 @@ def line_sums(views: NDArray[np.float32], through: NDArray[np.int8]) -> LineSums
 
 
 def _binned(image: NDArray[np.float32], bins: tuple[int, int]) -> Series:
-    """Sums of an image over equal bins along both axes."""
-    starts = [-(-np.arange(n_bins) * n // n_bins) for n_bins, n in zip(bins, image.shape, strict=True)]
-    binned: Series = np.add.reduceat(np.add.reduceat(image, starts[0], axis=0, dtype=np.float64), starts[1], axis=1)
+    """Sums of an image over equal bins along both axes; 0 in bins without pixels, where there are more bins."""
+    along = [np.arange(n) * n_bins // n for n_bins, n in zip(bins, image.shape, strict=True)]
+    places, starts = zip(*(np.unique(bin_of_pixel, return_index=True) for bin_of_pixel in along), strict=True)
+    binned = np.zeros(bins)
+    binned[np.ix_(*places)] = np.add.reduceat(
+        np.add.reduceat(image, starts[0], axis=0, dtype=np.float64), starts[1], axis=1
+    )
     return binned
 
 
