@@ -8,13 +8,14 @@ import threading
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numba import njit
 
 from xoctnorm import InputError
 from xoctnorm.kernels import compiled
+from xoctnorm.kernels.above_floor import counted_above, ends_above
 from xoctnorm.kernels.background import (
     background_steps,
     clip_steps,
@@ -67,6 +68,30 @@ def shaded(shape=(300, 401), seed=0, lost=0.0):
 
 
 # ------------------------------------------------------------------------------------------------- order statistics
+
+
+TINY = float(np.float32(1e-45))
+FLOORS = st.one_of(st.floats(-2, 2, width=32), st.sampled_from([0.0, TINY, float("nan")]))
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.lists(st.tuples(FLOAT32, FLOORS, FLOORS), min_size=1, max_size=3),
+    st.floats(0, 100),
+    st.sampled_from([1.0, 0.37, 7.0, 2.0**100]),
+    st.sampled_from([(-np.inf, np.inf), (0.5, 1.0), (TINY, 0.25)]),
+)
+@example([(np.ones((2, 2), np.float32), 0.0, 1.0), (np.ones((2, 2), np.float32), 0.0, TINY)], 0.0, 7.0, (0.0, 2.0))
+def test_percentiles_above_floors_are_those_of_corrected_planes(planes, q, divisor, ends):
+    """Or nothing is said, where the bracket missed them, or where values become 0 by division."""
+    parts, corrected = [], []
+    for plane, *thresholds in planes:
+        floor, cap = np.array(thresholds, np.float32)
+        parts.append(counted_above(plane, floor, cap, Bracket(*ends)))
+        corrected.append(counted(remove_background(plane.copy(), floor, cap, divisor), Bracket(), POSITIVE))
+    found = ends_above(parts, q).percentile(np.float32(divisor), 1)
+    expected = percentile_of_all(corrected, q)
+    assert found is None or found == (0.0 if np.isnan(expected) else expected)
 
 
 @settings(deadline=None)

@@ -78,7 +78,7 @@ def counted_above(plane: Values, floor: np.float32, cap: np.float32, bracket: Br
     if not cap > floor:
         return AboveFloor(Counted(0, np.empty(0, np.float32), 0), np.float32(np.inf))
     first = np.nextafter(floor, np.float32(np.inf))
-    least = first - floor if floor != 0 else np.min(plane, where=plane > 0, initial=np.float32(np.inf))
+    least = first - floor if floor != 0 else np.min(plane, where=plane > 0, initial=cap)
     low, high = (_around(floor, end, side) for end, side in ((bracket.low, -1), (bracket.high, 1)))
     if cap <= high:  # whatever is capped may lie inside
         high = np.inf
