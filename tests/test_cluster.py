@@ -171,14 +171,14 @@ class Slow:
         return block
 
 
-def killed_meanwhile(folder: Path, function):
-    """What a function returns while a worker that has begun to read is killed."""
+def killed_meanwhile(folder: Path, function, after: int = 4):
+    """What a function returns while a worker is killed, after some blocks were read."""
     killed = []
 
     def kill() -> None:
         while not killed:
             marks = sorted(folder.iterdir())
-            if len(marks) > 4:
+            if len(marks) > after:
                 worker = int(marks[-1].name.split("-")[1])
                 os.kill(worker, signal.SIGKILL)
                 killed.append(worker)
@@ -196,13 +196,17 @@ def killed_meanwhile(folder: Path, function):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("call", [{"drift": "scale"}, {"drift": "joint"}], ids=str)
+@pytest.mark.parametrize(
+    ("call", "after"),
+    [({"drift": "scale"}, 4), ({"drift": "joint"}, 4), ({"drift": "joint"}, 22)],  # the last in the second read
+    ids=str,
+)
 @pytest.mark.usefixtures("mortal")
 @pytest.mark.filterwarnings("ignore::xoctnorm.OctnormWarning")
-def test_a_worker_dies_in_the_middle_of_fit(volume, call, tmp_path):
+def test_a_worker_dies_in_the_middle_of_fit(volume, call, after, tmp_path):
     slow = volume.chunk(z=2).copy()
     slow = slow.copy(data=slow.data.map_blocks(Slow(tmp_path), dtype=slow.dtype, meta=np.empty((0, 0, 0), slow.dtype)))
-    found = killed_meanwhile(tmp_path, lambda: slow.octnorm.fit(**call))
+    found = killed_meanwhile(tmp_path, lambda: slow.octnorm.fit(**call), after)
     assert_same(found, alone(lambda: volume.octnorm.fit(**call)))
 
 

@@ -335,7 +335,7 @@ def add_present(values: NDArray[Any], total: NDArray[np.float64], count: NDArray
 
 
 @compiled
-def add_capped(values: Floats, cap: Number, total: Floats, count: NDArray[np.uint8]) -> None:
+def add_capped(values: Floats, cap: Number, total: Floats, count: NDArray[np.uint16]) -> None:
     """Add the finite values other than 0, each at most a cap, in float32, and 1 to their counts."""
     cap = np.float32(cap)
     for start in range(0, values.size, BLOCK):
@@ -346,4 +346,4 @@ def add_capped(values: Floats, cap: Number, total: Floats, count: NDArray[np.uin
             value = values[_index(i)]
             has = (abs(value) < _INFINITY) & (value != 0)
             total[_index(i)] += (value if value < cap else cap) if has else np.float32(0)
-            count[_index(i)] += np.uint8(has)
+            count[_index(i)] += np.uint16(has)
