@@ -23,14 +23,18 @@ def test_what_is_put_down_is_taken_up(monkeypatch, in_memory):
     assert len(row) == 9
     for number in (3, 0, 8, 3):
         np.testing.assert_array_equal(row[number], arrays[number])
-    taken = row[4]
-    taken[:] = 7
-    assert row[4][0, 0] == 4  # a copy
-    row[4] = taken
+    row[4] = np.full((20, 30), 7, np.float32)
     np.testing.assert_array_equal(np.stack(list(row))[:, 0, 0], [0, 1, 2, 3, 7, 5, 6, 7, 8])
     assert [int(one[0, 0]) for one in in_threads(lambda number: row[number], range(9))][5:] == [5, 6, 7, 8]
     with pytest.raises(IndexError):
         row[9]
+
+
+def test_a_short_row_is_no_file_and_no_copy():
+    array = np.zeros((20, 30))
+    row = Shelf([array, {"a": array[::2, ::2]}])  # not contiguous
+    assert row[0] is array
+    assert row._file is None
 
 
 def test_its_file_goes_with_it(monkeypatch):
@@ -48,6 +52,7 @@ def test_a_full_disk_is_told(monkeypatch):
     def full(*args: object, **more: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
+    monkeypatch.setattr(shelf, "IN_MEMORY", 1)
     row = Shelf([1])
     monkeypatch.setattr(pickle, "dump", full)
     with pytest.raises(OSError, match="TMPDIR") as raised:
