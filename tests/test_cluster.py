@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from xoctnorm import cluster
 from xoctnorm.phantom import make_phantom
+from xoctnorm.statistics import survey
 
 distributed = pytest.importorskip("distributed")
 
@@ -134,6 +135,32 @@ def test_nothing_large_comes_to_the_client(client, monkeypatch):
     # the 40 planes for the scale of intensity, on a grid of at most 131 072 pixels, a quarter of these.
     assert max(share for drift, share in shares.items() if drift not in by_model) < 0.1
     assert max(by_model.values()) < 0.33
+
+
+@pytest.mark.filterwarnings("ignore:Sending large graph")
+def test_what_is_loaded_does_not_run_ahead(client, monkeypatch):
+    """Planes are added up one after the other, and loaded by many: four runs are submitted, for two threads."""
+    monkeypatch.setattr("xoctnorm.blocks.BLOCK_BYTES", 1)
+    ahead, most = [], []
+    futures, awaited = cluster._futures, cluster._awaited
+
+    def submitted(*arguments):
+        ahead.append(1)
+        most.append(len(ahead))
+        return futures(*arguments)
+
+    def came(*arguments):
+        if ahead:
+            ahead.pop()
+        return awaited(*arguments)
+
+    monkeypatch.setattr(cluster, "_futures", submitted)
+    monkeypatch.setattr(cluster, "_awaited", came)
+    volume = brain(n_sections=4, planes=5)
+    found = cluster.surveyed_by_workers(client, volume.chunk(z=1).variable, 0, None, None)
+    assert len(most) == 20
+    assert max(most) == 4
+    np.testing.assert_array_equal(found.mean, alone(lambda: survey([volume.to_numpy()], 20, 0)).mean)
 
 
 @settings(max_examples=4, deadline=None)

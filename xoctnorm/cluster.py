@@ -6,9 +6,9 @@ import sys
 import time
 import uuid
 import warnings
+from collections import deque
 from collections.abc import Iterable, Iterator
 from copy import deepcopy
-from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xoctnorm import progress
-from xoctnorm.blocks import runs
+from xoctnorm.blocks import places, runs
 from xoctnorm.kernels.order_statistics import spread_of_part
 from xoctnorm.kernels.section_images import SectionImages
 from xoctnorm.statistics import StripSurvey, Survey, put_together, sampled_step, whole_images
@@ -85,43 +85,51 @@ def surveyed_by_workers(
     section_index: NDArray[np.int64] | None,
     outside: NDArray[np.bool_] | None,
 ) -> Survey:
-    """Survey of a volume, as by `statistics.survey`: planes are added in their order, strips of rows side by side."""
+    """Survey of a volume, as by `statistics.survey`: planes are added in their order, strips of rows side by side.
+
+    Workers load faster than planes are added one after the other: of what is loaded, two runs for each thread are in
+    their memory at most.
+    """
     from dask import delayed
 
-    along_z = list(runs(data))
     stops = np.cumsum(data.chunks[-2]).tolist()  # type: ignore[index]
     rows = [slice(*ends) for ends in zip([0, *stops[:-1]], stops, strict=True)]
-    strips = _blocks(data, along_z, data.chunks[-2])  # type: ignore[index]
-    of_runs_strips = [strips[at : at + len(rows)] for at in range(0, len(strips), len(rows))]
     n_y, n_x = data.shape[-2:]
     starts, step = [some.start * n_x for some in rows], sampled_step(int(np.prod(data.shape)))
     new = delayed(StripSurvey, pure=False)
     states = [new(some, data.shape[-2:], data.dtype, section_index) for some in rows]
     outside_once = None if outside is None else _once(outside)
-    first, of_runs = 0, []
-    for blocks, (low, high) in zip(of_runs_strips, cycle(along_z), strict=False):
-        pairs = zip(states, blocks, strict=True)
-        added = [delayed(_added, pure=False)(state, block, first, start) for state, block in pairs]
-        states = [one[0] for one in added]
-        of_runs.append(
-            (
-                [
-                    delayed(_samples, pure=False)(block, at, n_y * n_x, step, first)
-                    for at, block in zip(starts, blocks, strict=True)
-                ],
-                None if section_index is None else delayed(_images)([one[1] for one in added], outside_once),
-            )
-        )
-        first += high - low
-    found = results(client, [*(delayed(of_run) for of_run in of_runs), *states])
+    first, waiting, runs_ahead = 0, deque[Any](), 2 * max(1, sum(client.nthreads().values()))
     samples: list[NDArray[np.generic]] = []
     images = None if section_index is None else SectionImages(int(section_index.max()) + 1)
-    for parts, of_run in (next(found) for _ in of_runs):
+
+    def take_next() -> None:
+        parts, of_run = _awaited(client, waiting.popleft())
         progress.advance(len(parts[0]))
-        samples += [np.concatenate(of_plane) for of_plane in zip(*parts, strict=True)]
+        samples.extend(np.concatenate(of_plane) for of_plane in zip(*parts, strict=True))
         if images is not None:
             images.extend(of_run)
-    return put_together(list(found), samples, images, outside)
+
+    for place in places(data):
+        if len(waiting) == runs_ahead:
+            take_next()
+        planes = data[place]
+        blocks = _blocks(planes, [(0, len(planes))], data.chunks[-2])  # type: ignore[index]
+        pairs = zip(states, blocks, strict=True)
+        added = [delayed(_added, pure=False)(state, block, first, start) for state, block in pairs]
+        of_run = (
+            [
+                delayed(_samples, pure=False)(block, at, n_y * n_x, step, first)
+                for at, block in zip(starts, blocks, strict=True)
+            ],
+            None if section_index is None else delayed(_images)([one[1] for one in added], outside_once),
+        )
+        of_this, *states = _futures(client, [delayed(of_run), *(one[0] for one in added)])
+        waiting.append(of_this)
+        first += len(planes)
+    while waiting:
+        take_next()
+    return put_together([_awaited(client, state) for state in states], samples, images, outside)
 
 
 def _added(
@@ -153,12 +161,17 @@ def results(client: Any, tasks: list[Any]) -> Iterator[Any]:
 
     A cluster that has had no worker for a minute is given up with a RuntimeError.
     """
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Sending large graph")  # masks: they are sent once
-        futures = client.compute(tasks)
+    futures = _futures(client, tasks)
     futures.reverse()
     while futures:
         yield _awaited(client, futures.pop())
+
+
+def _futures(client: Any, tasks: list[Any]) -> list[Any]:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sending large graph")  # masks: they are sent once
+        futures: list[Any] = client.compute(tasks)
+    return futures
 
 
 def _awaited(client: Any, future: Any) -> Any:
