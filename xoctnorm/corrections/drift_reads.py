@@ -184,14 +184,18 @@ def _read_views(volume: Volume, used: NDArray[np.bool_], row: NDArray[np.int64])
         return coarse, view_cap(coarse), *_sum_of_noise(plane, *noise)
 
     marked = [] if volume.noise is None else [PlaneMasks(volume.noise)]
-    total, count, views = 0.0, 0, []
-    taken = _ViewTaker(SectionViews(shape, np.bincount(row)), section, number)
+    n_planes = np.bincount(row)
+    views, n_complete = np.empty((len(n_planes), VIEWS, *shape), np.float32), 0
+    total, count = 0.0, 0
+    taken = _ViewTaker(SectionViews(shape, n_planes), section, number)
     for of_plane, n_voxels, complete in volume.folded(looked_at, taken, *marked):
         total, count = total + of_plane, count + n_voxels
-        views += complete
+        for of_section in complete:
+            views[n_complete] = of_section
+            n_complete += 1
     if volume.noise is not None and not count:
         raise_problems("noise_floor", ["noise_floor is a mask without voxels that have data: mark some without signal"])
-    return np.array(views).reshape(-1, VIEWS, *shape), total / count if count else np.nan
+    return views, total / count if count else np.nan
 
 
 @dataclass(frozen=True)
