@@ -188,7 +188,7 @@ def test_other_processes_read_it(tmp_path, scheduler):
             assert float(total) == 4 * values().sum()
         return
     distributed = pytest.importorskip("distributed")
-    with distributed.Client(n_workers=1, threads_per_worker=2, dashboard_address=None, processes=False):
+    with distributed.Client(n_workers=1, threads_per_worker=2, dashboard_address=":0", processes=False):
         assert float(total) == 4 * values().sum()
 
 

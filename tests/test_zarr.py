@@ -201,7 +201,7 @@ def test_schedulers(tmp_path, monkeypatch, pool, scheduler, method):
     result = raw.chunk(z=10).octnorm.apply(raw.octnorm.fit())
     if scheduler == "distributed":
         distributed = pytest.importorskip("distributed")
-        with distributed.Client(n_workers=1, threads_per_worker=2, dashboard_address=None, processes=False):
+        with distributed.Client(n_workers=1, threads_per_worker=2, dashboard_address=":0", processes=False):
             path = getattr(result.octnorm, method)(tmp_path / "out.zarr")
     else:
         with dask.config.set(scheduler=scheduler, pool=pool if scheduler == "processes" else None):
@@ -689,3 +689,21 @@ def test_pieces_cover_everything_once():
     for region in pieces.pieces(sizes, [3, 6, 7]):
         count[tuple(region.get(dim, slice(None)) for dim in sizes)] += 1
     assert (count == 1).all()
+
+
+def test_a_chunk_that_is_written_again_never_is_a_part_of_it(tmp_path, monkeypatch):
+    """As by a worker that was taken for dead while another wrote the same, and that dies now."""
+    place = Place(None, str(tmp_path / "out.zarr"), local=True)
+    chunk, whole = f"{place.data}/c/0/0/0", bytes(range(200))
+    place.write(chunk, whole)
+    write_bytes = Path.write_bytes
+
+    def dies(path: Path, content: bytes) -> None:
+        write_bytes(path, content[:50])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "write_bytes", dies)
+    with pytest.raises(KeyboardInterrupt):
+        place.write(chunk, whole)
+    assert Path(chunk).read_bytes() == whole
+    assert [path.name for path in Path(place.data).rglob("*") if path.is_file()] == ["0"]

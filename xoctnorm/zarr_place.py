@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -50,6 +51,11 @@ class Place:
         return f"{self.partial}/store" if self.local else self.target
 
     @property
+    def writing(self) -> str:
+        """Where files are until they are whole."""
+        return f"{self.partial}/writing"
+
+    @property
     def store(self) -> str:
         """The same, as Zarr opens it."""
         return self.data if self.local else str(self.fs.unstrip_protocol(self.data))
@@ -70,15 +76,18 @@ class Place:
         new.replace(path)
 
     def write(self, path: str, content: bytes) -> None:
-        """Write a file that counts only when others say so: a crash may leave a part of it."""
+        """Write a file that counts only when others say so, and need not be on the disk before.
+
+        A worker that was taken for dead may write it once more: it never is a part of what it was.
+        """
         if not self.local:
             self.fs.pipe_file(path, content)
             return
-        try:
-            Path(path).write_bytes(content)
-        except FileNotFoundError:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            Path(path).write_bytes(content)
+        new = Path(self.writing) / uuid.uuid4().hex
+        for folder in (new.parent, Path(path).parent):
+            folder.mkdir(parents=True, exist_ok=True)
+        new.write_bytes(content)
+        new.replace(path)
 
     def sync(self, keys: Iterable[str]) -> None:
         """Have files of the store on the disk and not only in a cache, where they exist."""
@@ -115,11 +124,12 @@ class Place:
 
     def clear(self) -> None:
         """Remove what an earlier call began."""
-        self._remove(self.data, f"{self.partial}/replaced", f"{self.partial}/done", f"{self.partial}/plan.json")
+        began = (f"{self.partial}/{name}" for name in ("replaced", "done", "plan.json"))
+        self._remove(self.data, self.writing, *began)
 
     def close(self) -> None:
         """Remove the sibling; its plan, by which it is known as ours, goes last."""
-        self._remove(f"{self.partial}/replaced", f"{self.partial}/done", self.partial)
+        self._remove(self.writing, f"{self.partial}/replaced", f"{self.partial}/done", self.partial)
 
     def _remove(self, *paths: str) -> None:
         for path in paths:

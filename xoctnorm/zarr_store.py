@@ -6,6 +6,7 @@ is, says the sibling `NAME.partial`:
     NAME.partial/plan.json     identity of what is written, pieces, and the metadata that come last
     NAME.partial/done/…        one file for each piece that is complete
     NAME.partial/store/…       the store itself, which is renamed to NAME; stores that cannot rename have it at NAME
+    NAME.partial/writing/…    chunks of it that are not yet whole
     NAME.partial/replaced/…    what was at NAME, while the names are changed
 """
 
