@@ -137,6 +137,19 @@ def test_operations(name, held):
         assert "strict" in step.get("apply", step)["device"]
 
 
+@pytest.mark.parametrize(
+    "options", [{"drift": "scale"}, {"drift": "histogram", "zprofile_sigma": 1.0}, {"drift": None}], ids=str
+)
+@pytest.mark.parametrize("held", HOLDINGS)
+def test_reads_are_those_of_the_plan(monkeypatch, options, held):
+    read: list[int] = []
+    monkeypatch.setattr("xoctnorm.progress.advance", lambda n_planes=1: read.append(n_planes))
+    volume = HOLDINGS[held](brain())
+    planned = volume.octnorm.plan(**options).fit_reads
+    volume.octnorm.fit(**options)
+    assert sum(read) == planned * volume.sizes["z"]
+
+
 @pytest.mark.parametrize("holding", HOLDINGS.values(), ids=HOLDINGS)
 def test_what_is_small_comes_to_the_host(holding):
     volume, n = brain(), normalized()

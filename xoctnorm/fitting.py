@@ -28,6 +28,7 @@ from xoctnorm.corrections import (
 from xoctnorm.corrections.intensity import AUTO
 from xoctnorm.depths import coordinate_problems
 from xoctnorm.errors import InputError, collecting, raise_problems, warn
+from xoctnorm.findings import PlaneEnds, SectionPercentiles, TissueMeans
 from xoctnorm.gpu import UseGPU, circumstance, loops_on_host, streamed, use_problems
 from xoctnorm.kernels.backend import as_array
 from xoctnorm.kernels.digest import MODULUS
@@ -36,7 +37,7 @@ from xoctnorm.metadata import RESERVED, TABLE_COORDS, describe
 from xoctnorm.sections import ADD_SECTIONS, Sections, find_sections, plane_dims
 from xoctnorm.statistics import Survey, survey
 from xoctnorm.text import escaped, holdable
-from xoctnorm.volume import PlaneEnds, Planes, SectionPercentiles, TissueMeans, Volume, extra_dims, volume_dims
+from xoctnorm.volume import Planes, Volume, extra_dims, volume_dims
 
 _ONE_SECTION = Sections((0,), np.zeros(1, np.int64), np.zeros(1, np.int64))  # where those of the volume are wrong
 
@@ -79,7 +80,7 @@ def fit(
     decibels = any(isinstance(c, Linearize) and c.intensity in (AUTO, "db") for c in corrections)
     index = sections.index if any(c.wants_section_means for c in corrections) else None
     wanted = [after.wants_percentile for one, after in pairwise(corrections) if one.keeps_order]
-    # On a device halves of bins save nothing.
+    # On a device halves of bins, and values that are copied from between two, save nothing.
     on_host = loops_on_host(da.variable, use_gpu)
     means = on_host and any(one.finds_tissue_means and after.wants_tissue_means for one, after in pairwise(corrections))
     of_sections = [
@@ -88,7 +89,7 @@ def fit(
         if one.finds_section_percentiles and on_host and len(sections) > 1
     ]
     # A mask that the user gave for every plane is read beside the volume.
-    reads = sum(reads_of_fit(corrections, len(sections)).values()) + ("mask" in masks)
+    reads = sum(reads_of_fit(corrections, len(sections), on_host=on_host).values()) + ("mask" in masks)
     with progress.job(call.method, reads * len(sections.index) * int(np.prod(sizes))):
         for number, place in enumerate(np.ndindex(sizes)):
             at = dict(zip(further, place, strict=True))
@@ -141,18 +142,18 @@ def fit(
     return _labelled(fitted, da, sections, step)
 
 
-def reads_of_fit(corrections: Sequence[Correction], n_sections: int) -> dict[str, int]:
+def reads_of_fit(corrections: Sequence[Correction], n_sections: int, *, on_host: bool) -> dict[str, int]:
     """Times that fitting reads the volume, by what reads: once to survey it, and what each correction needs.
 
-    What one correction wants to know may be found in a read of the one before.
+    What one correction wants to know may be found in a read of the one before, some of it on the host alone.
     """
     reads = {one.name.replace("_", " "): one.reads(n_sections) for one in corrections}
     for before, one in pairwise(corrections):
         if before.keeps_order and one.wants_percentile is not None:
             reads[one.name.replace("_", " ")] = 0
-        if before.finds_section_percentiles and one.wants_section_percentile is not None:
+        if on_host and before.finds_section_percentiles and one.wants_section_percentile is not None:
             reads[one.name.replace("_", " ")] = 0
-        if before.finds_tissue_means and one.wants_tissue_means and n_sections > 1:
+        if on_host and before.finds_tissue_means and one.wants_tissue_means and n_sections > 1:
             reads[one.name.replace("_", " ")] = 0
     return {"first read": 1, **{name: times for name, times in reads.items() if times}}
 

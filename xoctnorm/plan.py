@@ -16,6 +16,7 @@ from xoctnorm.applying import Form
 from xoctnorm.blocks import BLOCK_BYTES, LARGEST_CHUNK_BYTES
 from xoctnorm.corrections import Correction, FoundMask
 from xoctnorm.fitting import Call, checked, reads_of_fit
+from xoctnorm.gpu import loops_on_host
 from xoctnorm.sections import plane_dims
 from xoctnorm.settings import Normalization
 from xoctnorm.threads import thread_count
@@ -119,7 +120,7 @@ def plan(da: xr.DataArray, settings: Normalization, agarose_mask: Mask | str | N
     chunks = {dim: max(lengths) for dim, lengths in da.variable.chunksizes.items()} or dict(da.sizes)
     n_chunks = math.prod(len(lengths) for lengths in da.chunks) if da.chunks is not None else 0
     tasks = len(da.variable.__dask_graph__() or ())
-    of_fit = reads_of_fit(job.corrections, n_sections)
+    of_fit = reads_of_fit(job.corrections, n_sections, on_host=loops_on_host(da.variable, form.use_gpu))
     fit_reads = sum(of_fit.values())
     pixels = da.sizes["y"] * da.sizes["x"]
     n_planes = da.size // pixels

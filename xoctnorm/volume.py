@@ -16,9 +16,9 @@ from xoctnorm import progress
 from xoctnorm.agarose import AgaroseMask
 from xoctnorm.blocks import Place, Room, loaded, memory_of, places, values_on_host
 from xoctnorm.depths import depth_of_planes, position_of_planes
+from xoctnorm.findings import PlaneEnds, SectionPercentiles, TissueMeans
 from xoctnorm.kernels.backend import alike, namespace, side_by_side
 from xoctnorm.kernels.background import between
-from xoctnorm.kernels.order_statistics import Ends
 from xoctnorm.sections import Sections, plane_dims
 from xoctnorm.transfers import Axes, Fold, Job, Look, Plane, Transfer, correct_block, through
 
@@ -63,23 +63,21 @@ class Planes:
 
     def raw_planes(self) -> Iterator[NDArray[np.generic]]:
         """Planes as they came, in plane order. One pass is one read of the volume."""
-        for place in places(self.data):
-            block = loaded(self.data[place])
-            progress.advance(len(block))
-            yield from block
-            del block  # before the next is read
+        return chain.from_iterable(self._blocks(None))
 
     def raw_blocks(self) -> Iterator[NDArray[np.generic]]:
         """Some planes `(z, y, x)` at a time as they came, in plane order. One pass is one read of the volume.
 
         A block is overwritten when the next one is asked for.
         """
-        room = Room()
+        return self._blocks(Room())
+
+    def _blocks(self, room: Room | None) -> Iterator[NDArray[np.generic]]:
         for place in places(self.data):
             block = loaded(self.data[place], room)
             progress.advance(len(block))
             yield block
-            del block  # where it does not lie there, before the next is read
+            del block  # before the next is read
 
     def each_plane(
         self,
@@ -246,65 +244,6 @@ class PlaneMasks:
         if self._one is not None:
             return self._one
         return next(mask.astype(bool, copy=False) for at, mask in self._planes if at == number)
-
-
-@dataclass
-class PlaneEnds:
-    """Between which values a percentile of every plane lies: wanted by one correction, found in a read of another.
-
-    Attributes
-    ----------
-    percentile
-        The percentile, 0 to 100, without zeros.
-    found
-        For every plane, once they are found.
-    n_transfers
-        After how many transfers that was.
-    """
-
-    percentile: float
-    found: list[Ends] | None = None
-    n_transfers: int = 0
-
-    def keep(self, found: list[Ends], volume: Volume) -> None:
-        """Keep what was found in a volume."""
-        self.found, self.n_transfers = found, len(volume.transfers)
-
-
-@dataclass
-class TissueMeans:
-    """Mean over tissue of every plane: wanted by one correction, found in the read of the one before.
-
-    Attributes
-    ----------
-    found
-        Of every plane, once they are found, with its number of voxels of tissue; NaN is not known.
-    n_transfers
-        After how many transfers that is so.
-    """
-
-    found: list[tuple[float, int]] | None = None
-    n_transfers: int = 0
-
-    def keep(self, found: list[tuple[float, int]], n_transfers: int) -> None:
-        """Keep what was found."""
-        self.found, self.n_transfers = found, n_transfers
-
-
-@dataclass
-class SectionPercentiles:
-    """A percentile of what every section has above 0: wanted by one correction, found in the read of the one before.
-
-    Attributes
-    ----------
-    percentile
-        The percentile, 0 to 100.
-    found
-        For every section, once they are found; None is not known, 0 is missing.
-    """
-
-    percentile: float
-    found: list[float | None] | None = None
 
 
 @dataclass(frozen=True)
