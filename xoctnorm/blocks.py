@@ -93,7 +93,7 @@ def loaded(part: xr.Variable, room: Room | None = None) -> NDArray[np.generic]:
 
     if get_scheduler(collections=[part.data]) not in (dask.threaded.get, dask.get):
         return cast(NDArray[np.generic], as_array(part.data))
-    values = (room or Room()).for_part(part)
+    values = (Room() if room is None else room).for_part(part)
     dask.array.store(part.data, values, lock=False)
     if values.nbytes >= BLOCK_BYTES // 2:
         give_back()  # what threads kept of the chunks

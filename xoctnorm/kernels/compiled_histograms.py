@@ -13,6 +13,7 @@ from xoctnorm.kernels.compiled import Floats, Number, _index, compiled
 from xoctnorm.kernels.half_bins import COUNT_BITS, HIGH, LOW, NEGATIVE, NOTHING, NOTHINGS
 from xoctnorm.kernels.prefetch import BLOCK, fetch
 
+_LEFT_OUT = 8  # counters of values that belong to no bin, in turn
 _UNSURE = 2e-7  # of a place in bins, three roundings: so near to an edge, the bin may be wrong
 
 
@@ -27,8 +28,8 @@ def bin_counts(values: Floats, edges: Floats, counts: NDArray[np.int64]) -> None
     per_value, bits, near = scale_of_places(edges)
     mask = np.int32((1 << bits) - 1)
     twice, outside = np.int32(2 * near), np.int32(n_bins)
-    # Neighbours often share a bin, and a counter would have to wait for itself: there are two, and eight for the rest.
-    lanes = np.zeros((2, n_bins + 8), np.int64)
+    # Neighbours often share a bin, and a counter would have to wait for itself: there are two, and more for the rest.
+    lanes = np.zeros((2, n_bins + _LEFT_OUT), np.int64)
     bins = np.empty(BLOCK, np.int32)
     for start in range(0, values.size, BLOCK):
         n, n_near = min(BLOCK, values.size - start), np.int32(0)
@@ -38,7 +39,7 @@ def bin_counts(values: Floats, edges: Floats, counts: NDArray[np.int64]) -> None
             counted = (value >= first) & (value <= last)
             place = np.int32(((value if counted else first) - first) * per_value)
             n_near += np.int32((np.int32((place + near) & mask) < twice) & counted)
-            bins[_index(i)] = place >> bits if counted else outside + np.int32(i & 7)
+            bins[_index(i)] = place >> bits if counted else outside + np.int32(i % _LEFT_OUT)
         if n_near:
             for i in range(n):
                 value = values[_index(start + i)]
