@@ -106,6 +106,19 @@ def test_an_edited_correction_is_applied_as_it_is():
     np.testing.assert_allclose(edited.values[4], np.clip(plain.values[4] * factor[4], 0, 1), atol=1e-6)
 
 
+@pytest.mark.parametrize("chunks", [None, {"z": 3}])
+def test_a_result_does_not_follow_later_changes_of_the_correction(chunks):
+    volume = cut_brain() if chunks is None else cut_brain().chunk(chunks)
+    correction = volume.octnorm.fit(drift="joint")
+    expected = volume.octnorm.apply(correction).compute()
+    result = volume.octnorm.apply(correction)
+    for name in ("agarose_mask", "scale_factor"):
+        correction[name].values[...] = 0
+    assert_same_bits(result.compute(), expected)
+    for name in ("agarose_mask", "scale_factor"):
+        np.testing.assert_array_equal(result[name].values, expected[name].values)
+
+
 def shift(da: xr.DataArray, plane: int, by: float) -> xr.DataArray:
     z = da.z.values.copy()
     z[plane] += by

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from xoctnorm import InputError, OctnormWarning
+from xoctnorm import InputError, OctnormWarning, shelf
 from xoctnorm.phantom import make_phantom
 
 
@@ -74,6 +74,15 @@ def test_a_section_without_data_is_as_good_as_lost(empty, section):
     kept = np.arange(12) != section
     np.testing.assert_allclose(correction.section_gain_se[kept], expected.section_gain_se[kept], rtol=0.5)
     assert correction.section_flags.values.tolist() == ["excluded" if row == section else "" for row in range(12)]
+
+
+def test_views_that_wait_in_a_file_tell_the_same(monkeypatch):
+    volume = phantom().volume.copy(deep=True)
+    volume[(volume.section == 4).values] = np.nan
+    expected, _ = quietly(volume.octnorm.fit, lateral="tiles", flatten_depth=True)
+    monkeypatch.setattr(shelf, "IN_MEMORY", 1)
+    found, _ = quietly(volume.octnorm.fit, lateral="tiles", flatten_depth=True)
+    xr.testing.assert_identical(found.drop_attrs(), expected.drop_attrs())
 
 
 @pytest.mark.parametrize("seed", [210, 240, 241])

@@ -67,6 +67,8 @@ def apply(da: xr.DataArray, correction: xr.Dataset, form: Form, *, match: str) -
     if not problems:
         problems += mismatches(da, correction, match)
     raise_problems("apply", problems)
+    if "agarose_mask" in correction:  # a lazy result must not follow what the user does to it later
+        correction = correction.assign(agarose_mask=correction["agarose_mask"].copy())
     step = provenance.steps_of(correction.attrs)[-1]
     corrections = recorded_corrections(step)
     notes = [warn(note) for note in [*already_normalized(da, corrections), *_other_pixels(da, step)]]
@@ -116,7 +118,9 @@ def corrected(
     outdated = ATTACHED if _scales(corrections) else fitted
     result = result.drop_vars([name for name in outdated if name in result.coords and provenance.is_ours(result[name])])
     if form.attach:
-        attached = {name: correction[name].variable.copy() for name in fitted if _fits(correction[name], da)}
+        found = {name: correction[name].variable for name in fitted if _fits(correction[name], da)}
+        # Masks of many sections are large, and are not copied: callers give those that nobody else changes.
+        attached = {name: one if name == "agarose_mask" else one.copy() for name, one in found.items()}
         if "noise_floor" in attached and provenance.without_floor(da.attrs) and "noise_floor" in da.coords:
             attached["noise_floor"] = da.coords["noise_floor"].variable  # this one was 0, after the one that counts
         if "agarose_mask" in attached:

@@ -18,7 +18,9 @@ from xoctnorm.kernels.coarse import coarse_factor, coarse_mask, coarse_plane
 from xoctnorm.kernels.drift_unknowns import Planes as Layout
 from xoctnorm.kernels.order_statistics import Ends, ends_without_zeros
 from xoctnorm.kernels.seams import LineSums, line_sums
-from xoctnorm.kernels.section_views import VIEWS, SectionViews, view_cap
+from xoctnorm.kernels.section_views import SectionViews, view_cap
+from xoctnorm.memory import give_back
+from xoctnorm.shelf import Shelf
 from xoctnorm.transfers import Plane
 from xoctnorm.volume import PlaneMasks, Volume
 
@@ -89,13 +91,13 @@ def observe(
     excluded = np.array([str(label) in {str(out) for out in exclude} for label in sections.labels])
     used = ~excluded[index] & (weight == 1)
     kept = np.unique(index[used])
-    means, masked_mean = _read_views(volume, used, np.searchsorted(kept, index)[used])
-    empty = ~np.isfinite(means).any(axis=(1, 2, 3))
+    views, masked_mean = _read_views(volume, used, np.searchsorted(kept, index)[used])
+    empty = np.array([not np.isfinite(of_section).any() for of_section in views])
     if empty.all():
         raise_problems("drift", ["no section has data in its planes: nothing can be fitted"])
     if empty.any():  # such a section is as good as lost
         used = used & ~np.isin(index, kept[empty])
-        means, kept = means[~empty], kept[~empty]
+        views, kept = Shelf(views[s] for s in np.flatnonzero(~empty).tolist()), kept[~empty]
     row = np.searchsorted(kept, index)[used]
     layout = Layout(row, depth[used], volume.positions[used])
     # The next section continues this one where none is missing between them.
@@ -104,9 +106,10 @@ def observe(
     factor = coarse_factor(*volume.data.shape[-2:])
     masks = volume.agarose.of_sections()
     agarose = np.stack([coarse_mask(masks[s], factor) for s in kept])
-    classes = classify(means, agarose, follows)
-    lines = line_sums(means, classes.through) if seams else None
-    del means
+    classes = classify(views, agarose, follows)
+    lines = line_sums(views, classes.through) if seams else None
+    del views
+    give_back()  # before planes are loaded beside what was freed
     row_of_plane, seen = np.searchsorted(kept, index), np.isin(index, kept)
     images = [ClassImages(classes, np.where(used, row_of_plane, -1))]
     if (seen & ~used).any():  # blended planes tell nothing of the sections, which tell what those should be like
@@ -172,7 +175,9 @@ def _depths(volume: Volume, first_depth: int | None) -> tuple[NDArray[np.int64],
     )
 
 
-def _read_views(volume: Volume, used: NDArray[np.bool_], row: NDArray[np.int64]) -> tuple[NDArray[np.float32], float]:
+def _read_views(
+    volume: Volume, used: NDArray[np.bool_], row: NDArray[np.int64]
+) -> tuple[Shelf[NDArray[np.float32]], float]:
     """Means of the views of sections, and the mean over voxels without signal; one read."""
     factor = coarse_factor(*volume.data.shape[-2:])
     shape = -(-volume.data.shape[-2] // factor), -(-volume.data.shape[-1] // factor)
@@ -185,14 +190,13 @@ def _read_views(volume: Volume, used: NDArray[np.bool_], row: NDArray[np.int64])
 
     marked = [] if volume.noise is None else [PlaneMasks(volume.noise)]
     n_planes = np.bincount(row)
-    views, n_complete = np.empty((len(n_planes), VIEWS, *shape), np.float32), 0
+    views: Shelf[NDArray[np.float32]] = Shelf()
     total, count = 0.0, 0
     taken = _ViewTaker(SectionViews(shape, n_planes), section, number)
     for of_plane, n_voxels, complete in volume.folded(looked_at, taken, *marked):
         total, count = total + of_plane, count + n_voxels
         for of_section in complete:
-            views[n_complete] = of_section
-            n_complete += 1
+            views.append(of_section)
     if volume.noise is not None and not count:
         raise_problems("noise_floor", ["noise_floor is a mask without voxels that have data: mark some without signal"])
     return views, total / count if count else np.nan

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from xoctnorm.kernels.classes import TISSUES
 from xoctnorm.kernels.lateral import Index, LateralProfile, Series, bounded_gain
 from xoctnorm.kernels.tile_series import TILES
+from xoctnorm.shelf import Shelf
 
 _ROUNDS = 20
 _SEAM_ERRORS = 4.0  # standard errors by which a seam has to stand out
@@ -36,9 +37,9 @@ class LineSums:
     sums: tuple[Series, Series]
 
 
-def line_sums(views: NDArray[np.float32], through: NDArray[np.int8]) -> LineSums:
+def line_sums(views: NDArray[np.float32] | Shelf[NDArray[np.float32]], through: NDArray[np.int8]) -> LineSums:
     """Sum views `(section, view, y, x)` over rows and columns, over pixels `(section, y, x)` that keep their class."""
-    shape = views.shape[-2:]
+    shape = through.shape[-2:]
     lines = tuple(min(n, _MOST_LINES) for n in shape)
     sums = tuple(np.zeros((3, len(views), len(TISSUES), TILES, n)) for n in lines)
     for s, (first, *_, last) in enumerate(views):
