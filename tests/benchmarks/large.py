@@ -26,10 +26,13 @@ import numpy as np
 import xarray as xr
 
 import xoctnorm
+from xoctnorm.corrections.quantile import QuantileMatch
+from xoctnorm.corrections.tissue_drift import METHODS as TISSUE_METHODS
 from xoctnorm.phantom import make_phantom
 from xoctnorm.zarr_chunks import compressors
 
 PLANES, SIDE, CHUNK = 10, 2048, 512
+FLATTENED = (*TISSUE_METHODS, QuantileMatch.name)  # with a mask for every section
 
 
 def make(path: str, n_sections: int) -> None:
@@ -58,23 +61,27 @@ def make(path: str, n_sections: int) -> None:
 def run(path: str, target: str, drift: str | None, copy: bool, stored: bool, workers: int) -> None:
     """Normalize, or copy, and say what it took."""
     da = xr.open_dataarray(path, engine="zarr", chunks={}, consolidated=False)
-    encoding = {da.name: {"compressors": None if stored else compressors(3), "chunks": da.encoding["chunks"]}}
+    chunks, to_netcdf = da.encoding["chunks"], target.endswith(".nc")
     start = time.perf_counter()
     fitted = start
     with dask.config.set(scheduler="threads", num_workers=workers), warnings.catch_warnings():
         warnings.simplefilter("ignore", xoctnorm.OctnormWarning)
-        if copy:
+        if copy and to_netcdf:
+            zipped = {"zlib": not stored, "complevel": 1, "chunksizes": chunks}
+            da.drop_encoding().to_netcdf(target, engine="netcdf4", encoding={da.name: zipped})
+        elif copy:
+            encoding = {da.name: {"compressors": None if stored else compressors(3), "chunks": chunks}}
             da.drop_encoding().to_zarr(target, mode="w", consolidated=False, encoding=encoding)
         else:
-            settings = {"drift": None if drift == "none" else drift, "flatten_depth": drift == "joint"}
+            settings = {"drift": None if drift == "none" else drift, "flatten_depth": drift in FLATTENED}
             result = da.octnorm.normalize(**settings, zprofile_sigma=2 if drift == "histogram" else 0)
             fitted = time.perf_counter()
-            write = result.octnorm.to_netcdf if target.endswith(".nc") else result.octnorm.to_zarr
+            write = result.octnorm.to_netcdf if to_netcdf else result.octnorm.to_zarr
             write(target)
     end = time.perf_counter()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
     chunk = PLANES * CHUNK**2 * 4
-    masks = da.sizes["y"] * da.sizes["x"] * len(np.unique(da.section)) if drift == "joint" else 0
+    masks = da.sizes["y"] * da.sizes["x"] * len(np.unique(da.section)) if drift in FLATTENED else 0
     stated = 450 + (workers * 8 * chunk + 32 * SIDE**2 + masks) / 1e6
     print(
         f"{'copy' if copy else drift} to {target.rsplit('.', 1)[-1]}: {end - start:.1f} s (fit {fitted - start:.1f}), "
