@@ -15,7 +15,7 @@ import numpy as np
 
 # What CuPy offers, of what is used here and by xarray and dask, and the keywords that are used; `test_gpu_absent.py`
 # compares them with CuPy itself. None: a ufunc, which takes arrays, or numbers, and `out`.
-_UFUNCS = """abs add subtract multiply true_divide divide negative minimum maximum exp log isnan isfinite invert
+_UFUNCS = """abs add subtract multiply true_divide divide negative minimum maximum exp log isnan isfinite isinf invert
 bitwise_and bitwise_or bitwise_xor right_shift left_shift equal not_equal less less_equal greater greater_equal
 logical_and logical_or logical_not"""
 _OPERATORS = "add sub mul truediv floordiv and or xor rshift lshift eq ne lt le gt ge"

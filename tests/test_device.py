@@ -299,18 +299,6 @@ def test_a_device_that_is_required(monkeypatch):
 
 
 @pytest.mark.parametrize("holding", HOLDINGS.values(), ids=HOLDINGS)
-def test_figures_of_merit_are_measured_on_the_host(holding, tmp_path):
-    with pytest.raises(InputError, match="the volume is on a device"):
-        holding(brain()).octnorm.qc()
-    with pytest.raises(InputError, match="before is on a device"):
-        brain().octnorm.qc(holding(brain()))
-    for needed in ("matplotlib", "jinja2", "PIL"):
-        pytest.importorskip(needed)
-    with pytest.raises(InputError, match="the volume is on a device"):  # also where qc has nothing to look at
-        holding(brain()).octnorm.report(tmp_path / "qc.html", qc=xr.Dataset(attrs={"status": "ok", "verdict": ""}))
-
-
-@pytest.mark.parametrize("holding", HOLDINGS.values(), ids=HOLDINGS)
 def test_pictures_take_what_they_show_to_the_host(holding):
     pytest.importorskip("matplotlib").use("agg")
     from matplotlib import pyplot as plt

@@ -8,7 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from xoctnorm.kernels import compiled, compiled_histograms, compiled_regions, compiled_steps, generic
+from xoctnorm.kernels import (
+    compiled,
+    compiled_histograms,
+    compiled_quality,
+    compiled_regions,
+    compiled_steps,
+    generic,
+    generic_quality,
+)
 from xoctnorm.kernels.histograms import Mapping, bin_centers, bin_edges
 from xoctnorm.kernels.steps import CLIP, CUT, DIVIDE, INTERPOLATE, MULTIPLY, SUBTRACT
 
@@ -109,3 +117,28 @@ def test_means_of_blocks(shape):
     for kernels, mean in zip((compiled_regions, generic), means, strict=True):
         kernels.block_means(plane.reshape(-1), shape[1], 3, mean)
     np.testing.assert_allclose(*means, rtol=1e-7)
+
+
+@anything
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 5), st.sampled_from([4, 8]), st.integers(0, 2**32 - 1))
+def test_figures_of_a_plane(n_y, n_x, factor, size, seed):
+    rng = np.random.default_rng(seed)
+    plane = rng.gamma(2, 1, (n_y, n_x)).astype(np.float32)
+    for value in (0, -1.5, np.nan, np.inf, plane.max() * 2):
+        plane[rng.random(plane.shape) < rng.choice([0, 0, 0.02, 0.5])] = value
+    coarse = tuple(-(-n // factor) for n in plane.shape)
+    labels = rng.integers(0, 6, coarse).astype(np.uint8) if seed % 2 else np.full(coarse, seed % 6, np.uint8)
+    flat, found = plane.reshape(-1), []
+    for kernels in (compiled_quality, generic_quality):
+        mean, counts = np.empty(coarse, np.float32), np.zeros(5, np.int64)
+        moments, histograms = np.ones((3, 3)), np.ones((3, compiled_quality.BINS), np.int64)
+        blocks = np.empty((n_y * n_x, 2))
+        kernels.coarse_means(flat, n_x, factor, mean)
+        bits = flat.view(np.uint32)
+        largest = kernels.look_at_plane(flat, n_x, labels, factor, bits, counts, moments, histograms)
+        n = kernels.contrasts_of_blocks(flat, n_x, labels, factor, size, 0.1, blocks)
+        found.append((mean, largest, counts, histograms, blocks[:n, 0], moments, blocks[:n, 1]))
+    for one, other in zip(*(of[:5] for of in found), strict=True):
+        np.testing.assert_array_equal(one, other)
+    for one, other in zip(*(of[5:] for of in found), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import uuid
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -46,16 +46,6 @@ def use_problems(use_gpu: object) -> list[str]:
         return [f"use_gpu={use_gpu!r}: needs False, True (the CPU where there is no device), or {REQUIRE!r}"]
     problem = lacking() if use_gpu == REQUIRE else None
     return [] if problem is None else [f"use_gpu={REQUIRE!r}: {problem}"]
-
-
-def host_problems(volumes: Mapping[str, object]) -> list[str]:
-    """Volumes that lie on a device, where all is looked at on the host."""
-    return [
-        f"{name} is on a device, and figures of merit are measured on the host: take {name} there with da.as_numpy(), "
-        "or in chunks with da.cupy.as_numpy()"
-        for name, da in volumes.items()
-        if isinstance(da, xr.DataArray) and not on_host(memory_of(da.variable))
-    ]
 
 
 def circumstance(data: xr.Variable, use_gpu: UseGPU) -> dict[str, str]:

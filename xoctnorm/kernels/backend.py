@@ -2,7 +2,8 @@
 
 Arrays of NumPy are on the host: loops that Numba compiles take strips of rows, which stay in the cache, and planes are
 taken side by side in threads. Any other array, as one of CuPy, is on a device: the same kernels, written for any
-library in `generic`, take whole planes, one after the other, since a device works on the pixels of one side by side.
+library in modules named `generic`, take whole planes, one after the other, since a device works on the pixels of one
+side by side.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from xoctnorm.threads import in_threads
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+_GENERIC = {"compiled_quality": "generic_quality"}  # where the counterparts have a module of their own
+
 
 def on_host(array: Any) -> bool:
     """Whether an array, or a number, is one of NumPy."""
@@ -38,7 +41,7 @@ def namespace(array: Any) -> Any:
 
 def kernels_for(array: Any, compiled: str = "compiled") -> Any:
     """Kernels of a module that Numba compiles, or those with the same names for arrays of any library."""
-    return _module(compiled if on_host(array) else "generic")
+    return _module(compiled if on_host(array) else _GENERIC.get(compiled, "generic"))
 
 
 @cache

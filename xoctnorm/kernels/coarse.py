@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xoctnorm.kernels.backend import kernels_for, namespace
+from xoctnorm.kernels.backend import alike, kernels_for, namespace
 
 _MOST_PIXELS = 2**17
 
@@ -43,13 +43,13 @@ def coarse_mask(mask: NDArray[np.bool_], factor: int) -> NDArray[np.bool_]:
     if factor == 1:
         return mask
     rows, columns = (np.minimum(factor, n - np.arange(0, n, factor)) for n in mask.shape)
-    covered: NDArray[np.bool_] = 2 * block_sums(mask, factor) > rows[:, None] * columns
+    covered: NDArray[np.bool_] = 2 * block_sums(mask, factor) > alike(rows[:, None] * columns, mask)
     return covered
 
 
 def block_sums(values: NDArray[Any], factor: int) -> NDArray[np.float64]:
     """Sums of blocks of a plane, in float64; those at its far edges may be smaller."""
-    sums = np.zeros([-(-n // factor) for n in values.shape])
+    sums: NDArray[np.float64] = namespace(values).zeros(tuple(-(-n // factor) for n in values.shape))
     for y, x in np.ndindex(min(factor, values.shape[0]), min(factor, values.shape[1])):
         part = values[y::factor, x::factor]
         sums[: part.shape[0], : part.shape[1]] += part

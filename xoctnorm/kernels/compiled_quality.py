@@ -14,7 +14,7 @@ OUTSIDE, UNSURE, MASKED, FIRST_CLASS = 0, 1, 2, 3  # labels: no field; tissue or
 N_CLASSES = 3
 BINS = 4096
 _LARGEST = np.finfo(np.float32).max
-_SHIFT = 19  # of the bits of a float32: 16 bins for every doubling
+SHIFT = 19  # of the bits of a float32: 16 bins for every doubling
 
 
 @compiled
@@ -83,7 +83,7 @@ def look_at_plane(
                 moments[kind, 2] += exact * exact
                 place = np.int64(0)
                 if value > 0:
-                    place = np.int64(bits[y * n_x + x] >> np.uint32(_SHIFT))
+                    place = np.int64(bits[y * n_x + x] >> np.uint32(SHIFT))
                 histograms[kind, place] += 1
     return float(largest)
 

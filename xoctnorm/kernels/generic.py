@@ -198,13 +198,19 @@ def block_means(values: Any, n_x: int, factor: int, mean: Any) -> None:
     """Means of blocks of a plane, `(y, x)`; NaN where less than half of a block has data (neither NaN nor 0)."""
     xp = namespace(values)
     plane = values.reshape(-1, n_x)
-    has = (plane == plane) & (plane != 0)
-    total, count, whole = (xp.zeros(mean.shape) for _ in range(3))
-    for y, x in np.ndindex(min(factor, plane.shape[0]), min(factor, n_x)):
+    total, count, whole = sums_of_blocks(plane, (plane == plane) & (plane != 0), factor, mean.shape)
+    enough = (2 * count >= whole) & (count > 0)
+    mean[...] = xp.where(enough, total / xp.maximum(count, 1), np.nan)
+
+
+def sums_of_blocks(plane: Any, has: Any, factor: int, shape: tuple[int, ...]) -> tuple[Any, Any, Any]:
+    """Of blocks of a plane, the sum and the number of the values that it has, and how many pixels there are."""
+    xp = namespace(plane)
+    total, count, whole = (xp.zeros(shape) for _ in range(3))
+    for y, x in np.ndindex(min(factor, plane.shape[0]), min(factor, plane.shape[1])):
         here = has[y::factor, x::factor]
         n_rows, n_columns = here.shape
         total[:n_rows, :n_columns] += xp.where(here, plane[y::factor, x::factor], np.float32(0))
         count[:n_rows, :n_columns] += here
         whole[:n_rows, :n_columns] += 1
-    enough = (2 * count >= whole) & (count > 0)
-    mean[...] = xp.where(enough, total / xp.maximum(count, 1), np.nan)
+    return total, count, whole

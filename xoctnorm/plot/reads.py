@@ -212,8 +212,8 @@ def shrunk(image: Image, most: int = 1200) -> Image:
         return image
     from xoctnorm.kernels.coarse import block_sums
 
-    known = np.isfinite(image)
+    xp = namespace(image)
+    known = xp.isfinite(image)
     n = block_sums(known, factor)
-    mean: Image = np.full(n.shape, np.nan)
-    np.divide(block_sums(np.where(known, image, 0), factor), n, out=mean, where=n > 0)
+    mean: Image = xp.where(n > 0, block_sums(xp.where(known, image, 0), factor) / xp.maximum(n, 1), np.nan)
     return mean

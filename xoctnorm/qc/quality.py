@@ -16,7 +16,6 @@ from xoctnorm.corrections.intensity import AUTO
 from xoctnorm.depths import coordinate_problems, depth_of_planes, depth_problems
 from xoctnorm.errors import collecting, raise_problems
 from xoctnorm.fitting import coordinate_of_planes
-from xoctnorm.gpu import host_problems
 from xoctnorm.kernels.intensity import SCALES
 from xoctnorm.matching import correction_problems, mismatches
 from xoctnorm.qc.figures import Scene, figures_of, mask_figures, speckle_change
@@ -86,7 +85,6 @@ def _checked(
         problems += correction_problems(correction)
         if not problems:
             problems += mismatches(da, correction, "position")
-    problems += host_problems({"the volume": da} if before is None else {"the volume": da, "before": before})
     raise_problems("qc", problems)
     with collecting(problems):
         sections = find_sections(da, asked.section)

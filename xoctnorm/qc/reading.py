@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -11,23 +12,25 @@ from numpy.typing import NDArray
 
 from xoctnorm import progress
 from xoctnorm.agarose import SECTIONS, AgaroseMask, images_of
+from xoctnorm.blocks import memory_of, values_on_host
 from xoctnorm.corrections.intensity import Linearize
 from xoctnorm.depths import partial_first_section
 from xoctnorm.errors import listed, raise_problems
+from xoctnorm.kernels.backend import kernels_for, namespace, to_host
 from xoctnorm.kernels.class_sums import ClassImages, ClassSummer, ClassSums, TileSums, tile_sums
 from xoctnorm.kernels.classes import AGAROSE, TissueClasses, classify
 from xoctnorm.kernels.coarse import coarse_factor, coarse_mask
 from xoctnorm.kernels.consensus import series_agarose
 from xoctnorm.kernels.fine_outlines import enlarged
 from xoctnorm.kernels.levels import Scale, imaged_field
-from xoctnorm.kernels.order_statistics import percentile_without_zeros
+from xoctnorm.kernels.order_statistics import median, percentile_without_zeros
 from xoctnorm.kernels.outlines import REACH, outlines
 from xoctnorm.kernels.section_views import SectionViews, view_cap
 from xoctnorm.sections import Sections
 from xoctnorm.shelf import Shelf
 from xoctnorm.statistics import Survey, by_section
 from xoctnorm.transfers import Plane
-from xoctnorm.volume import Volume
+from xoctnorm.volume import Alike, Volume
 
 Bool = NDArray[np.bool_]
 Series = NDArray[np.float64]
@@ -183,7 +186,7 @@ def coarse_agarose(agarose: AgaroseMask, factor: int) -> Bool:
     """What is agarose in all planes of a section, of every section, coarse; masks are read a block at a time."""
     variable, n = agarose.variable, int(agarose.row.max()) + 1
     if variable.ndim == 2:
-        one = coarse_mask(variable.to_numpy(), factor)
+        one = coarse_mask(values_on_host(variable), factor)
         return np.broadcast_to(one, (n, *one.shape))
     rows = np.arange(n) if variable.dims[0] == SECTIONS else agarose.row
     coarse = []
@@ -202,29 +205,29 @@ def _views_and_means(volume: Volume, factor: int) -> tuple[Shelf[NDArray[np.floa
     means = np.empty((len(n_planes), n_y, n_x), np.float32)
     progress.phase("classes")
     planes = volume.each_plane(partial(_coarse, factor=factor))
+    xp = namespace(memory_of(volume.data))
     for row, of_section in enumerate(by_section(planes, volume.sections.index)):
         own = SectionViews((n_y, n_x), n_planes[row : row + 1])
-        total, count = np.zeros((n_y, n_x)), np.zeros((n_y, n_x), np.uint16)
+        total, count = xp.zeros((n_y, n_x)), xp.zeros((n_y, n_x), dtype=np.uint16)
         for number, (coarse, cap) in enumerate(of_section):
             own.add(coarse, 0, number, cap)
-            has = np.isfinite(coarse)
-            total += np.where(has, coarse, 0)
+            has = xp.isfinite(coarse)
+            total += xp.where(has, coarse, 0)
             count += has
         views.append(own.means()[0])
         with np.errstate(invalid="ignore"):
-            means[row] = total / count
+            means[row] = to_host(total / count)
     return views, means
 
 
 def _coarse(_: int, plane: Plane, factor: int) -> tuple[Plane, float]:
-    from xoctnorm.kernels.compiled import frozen
-    from xoctnorm.kernels.compiled_quality import coarse_means
-
+    xp = namespace(plane)
     if factor == 1:
-        coarse = np.where(np.isfinite(plane), plane, np.float32(np.nan))
+        coarse = xp.where(xp.isfinite(plane), plane, np.float32(np.nan))
     else:
-        coarse = np.empty([-(-n // factor) for n in plane.shape], np.float32)
-        coarse_means(frozen(plane), plane.shape[1], factor, coarse)
+        coarse = xp.empty(tuple(-(-n // factor) for n in plane.shape), dtype=np.float32)
+        quality = kernels_for(plane, "compiled_quality")
+        quality.coarse_means(kernels_for(plane).frozen(plane), plane.shape[1], factor, coarse)
     return coarse, view_cap(coarse)
 
 
@@ -252,13 +255,16 @@ def look(volume: Volume, ground: Ground, floor: Series) -> Seen:
     labels = _labels(ground)
     row = np.full(index.size, -1)
     row[ground.used] = np.unique(index[ground.used], return_inverse=True)[1]
+    like = memory_of(volume.data)
+    xp = namespace(like)
     images = ClassImages(ground.classes, row)
+    images_there = Alike(images, like)
     summer = ClassSummer(images)
     size = _BLOCK if np.prod(volume.data.shape[-2:]) > _SMALL_PLANE else _SMALLER_BLOCK
     function = partial(_look_at, factor=ground.factor, size=size, floor=floor)
     counts, brightest, moments, contrast, infinite = [], [], [], [], []
-    histograms: NDArray[np.int64] | None = None
-    total, present = np.zeros(labels.shape[1:]), np.zeros(labels.shape[1:], np.int64)
+    histograms: Any = None
+    total, present = xp.zeros(labels.shape[1:]), xp.zeros(labels.shape[1:], dtype=np.int64)
     progress.phase("figures")
     found = volume.each_plane(function, _OfSections(labels, index))
     for number, one in enumerate(found):
@@ -268,13 +274,14 @@ def look(volume: Volume, ground: Ground, floor: Series) -> Seen:
         histograms = one[3] if histograms is None else histograms + one[3]
         contrast.append(one[4])
         coarse = one[5]
-        has = np.isfinite(coarse)
-        total += np.where(has, coarse, 0)
+        has = xp.isfinite(coarse)
+        total += xp.where(has, coarse, 0)
         present += has
         if one[6]:
             infinite.append(number)
         if ground.used[number]:
-            summer.add(number, tile_sums(coarse, images.of_plane(number)))
+            sets: Any = images_there.of_plane(number)
+            summer.add(number, tile_sums(coarse, sets))
     if infinite:
         raise_problems(
             "qc",
@@ -285,12 +292,12 @@ def look(volume: Volume, ground: Ground, floor: Series) -> Seen:
         )
     assert histograms is not None
     with np.errstate(invalid="ignore"):
-        mean = (total / present).astype(np.float32)
+        mean = to_host((total / present).astype(np.float32))
     return Seen(
         np.array(counts),
         np.array(brightest, float),
         np.array(moments),
-        histograms,
+        to_host(histograms),
         np.array(contrast),
         summer.sums(),
         summer.tiles(),
@@ -325,23 +332,22 @@ def _labels(ground: Ground) -> NDArray[np.uint8]:
 
 def _look_at(
     number: int, plane: Plane, labels: NDArray[np.uint8], factor: int, size: int, floor: Series
-) -> tuple[NDArray[np.int64], float, Series, NDArray[np.int64], Series, Plane, bool]:
-    """All that is counted and summed in one plane."""
-    from xoctnorm.kernels.compiled import frozen
-    from xoctnorm.kernels.compiled_quality import BINS, N_CLASSES, contrasts_of_blocks, look_at_plane
+) -> tuple[NDArray[np.int64], float, Series, Any, Series, Plane, bool]:
+    """All that is counted and summed in one plane; its histograms and the coarse plane stay where it is."""
+    from xoctnorm.kernels.compiled_quality import BINS, N_CLASSES
 
-    values, n_x = frozen(plane), plane.shape[1]
-    counts = np.zeros(5, np.int64)
-    moments, histograms = np.zeros((N_CLASSES, 3)), np.zeros((N_CLASSES, BINS), np.int64)
-    look_at_plane(values, n_x, labels, factor, values.view(np.uint32), counts, moments, histograms)
-    blocks = np.empty((max(1, plane.shape[0] // size * (n_x // size)), 2))
-    blocks = blocks[: contrasts_of_blocks(values, n_x, labels, factor, size, float(floor[number]), blocks)]
-    contrast = np.array(
-        [np.median(of) if (of := blocks[blocks[:, 0] == kind, 1]).size else np.nan for kind in range(N_CLASSES)]
-    )
+    xp, quality = namespace(plane), kernels_for(plane, "compiled_quality")
+    values, n_x = kernels_for(plane).frozen(plane), plane.shape[1]
+    counts, histograms = xp.zeros(5, dtype=np.int64), xp.zeros((N_CLASSES, BINS), dtype=np.int64)
+    moments = xp.zeros((N_CLASSES, 3))
+    quality.look_at_plane(values, n_x, labels, factor, values.view(np.uint32), counts, moments, histograms)
+    blocks = xp.empty((max(1, plane.shape[0] // size * (n_x // size)), 2))
+    blocks = blocks[: quality.contrasts_of_blocks(values, n_x, labels, factor, size, float(floor[number]), blocks)]
+    contrast = np.array([median(blocks[blocks[:, 0] == kind, 1]) for kind in range(N_CLASSES)])
+    counts, moments = to_host(counts), to_host(moments)
     coarse, _ = _coarse(number, plane, factor)
     if counts[1]:  # zeros of a plane with data are values
         coarse[coarse == 0] = _TINY
     coarse[labels == 0] = np.nan
-    infinite = bool(np.isinf(plane).any())
+    infinite = bool(to_host(xp.isinf(plane).any()))
     return counts, float(percentile_without_zeros(plane, BRIGHTEST)), moments, histograms, contrast, coarse, infinite

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xoctnorm import progress
+from xoctnorm.blocks import memory_of
+from xoctnorm.kernels.backend import namespace, to_host
 from xoctnorm.plot.reads import Cuts, Image, masks_of, sampled_planes, shrunk, tissue_mean, tissue_values
 from xoctnorm.plot.series import Numbers, Series
 
@@ -44,6 +46,8 @@ class Seen:
 
 
 class _OfPlane(NamedTuple):
+    """What one plane tells; `coarse` stays where the plane is, since few are shown."""
+
     mean: float
     coarse: Image
     values: NDArray[np.float32] | None
@@ -76,7 +80,9 @@ def read_once(series: Series, shown: list[int], at: tuple[int, int, int]) -> See
     means, rows, columns = np.empty(len(series)), [], []
     images: dict[int, Image] = {}
     by_row: dict[int, list[NDArray[np.float32]]] = {}
-    total: NDArray[np.float64] | None = None
+    xp = namespace(memory_of(series.planes.data))
+    total: Any = None
+    count: Any = None
     whole: NDArray[np.float32] | None = None
     wanted = set(shown)
     with progress.job("report", len(series)):
@@ -84,19 +90,18 @@ def read_once(series: Series, shown: list[int], at: tuple[int, int, int]) -> See
             means[number] = found.mean
             rows.append(found.row)
             columns.append(found.column)
-            known = np.isfinite(found.coarse)
+            known = xp.isfinite(found.coarse)
             if total is None:
-                total = np.zeros((2, *found.coarse.shape))
-            total += np.where(known, found.coarse, 0), known
+                total, count = xp.zeros(known.shape), xp.zeros(known.shape)
+            total += xp.where(known, found.coarse, 0)
+            count += known
             if number in wanted:
-                images[number] = found.coarse
+                images[number] = to_host(found.coarse)
             if found.values is not None:
                 by_row.setdefault(int(series.sections.index[number]), []).append(found.values)
             whole = found.whole if found.whole is not None else whole
-    assert total is not None
     assert whole is not None
-    mean = np.full(total.shape[1:], np.nan)
-    np.divide(total[0], total[1], out=mean, where=total[1] > 0)
+    mean = to_host(xp.where(count > 0, total / xp.maximum(count, 1), np.nan))
     samples = {row: np.concatenate(parts) for row, parts in by_row.items()}
     return Seen(means, mean, images, samples, Cuts(at, whole, np.array(rows), np.array(columns)))
 
@@ -113,9 +118,9 @@ def _look(
     middle, row, column = at
     return _OfPlane(
         tissue_mean(number, plane, agarose),
-        np.array(shrunk(plane, side), np.float32),
+        shrunk(plane, side).astype(np.float32),
         tissue_values(number, plane, agarose) if sampled[number] else None,
-        plane[row].copy(),
-        plane[:, column].copy(),
-        plane.copy() if number == middle else None,
+        to_host(plane[row].copy()),
+        to_host(plane[:, column].copy()),
+        to_host(plane.copy()) if number == middle else None,
     )

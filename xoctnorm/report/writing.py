@@ -18,7 +18,6 @@ import xarray as xr
 from xoctnorm import progress, provenance
 from xoctnorm.errors import raise_problems
 from xoctnorm.files import sync
-from xoctnorm.gpu import host_problems
 from xoctnorm.optional import missing
 from xoctnorm.plan import sizes_text
 from xoctnorm.plot.overview import extents
@@ -66,7 +65,6 @@ def write_report(
 ) -> Path:
     """Measure, draw and write; the file is whole or not there."""
     raise_problems(_CALL, report_problems(path))
-    raise_problems(_CALL, host_problems({"the volume": da, "before": before}))
     series = series_of(_CALL, da, correction)
     earlier = of_same_planes(_CALL, before, series)
     if qc is not None and not (isinstance(qc, xr.Dataset) and {"status", "verdict"} <= set(qc.attrs)):
