@@ -13,12 +13,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from xoctnorm.kernels.backend import NDIMAGE
+
+NDIMAGE[__name__] = "strict_ndimage"  # as `cupyx.scipy.ndimage` belongs to CuPy
+
 # What CuPy offers, of what is used here and by xarray and dask, and the keywords that are used; `test_gpu_absent.py`
 # compares them with CuPy itself. None: a ufunc, which takes arrays, or numbers, and `out`.
-_UFUNCS = """abs add subtract multiply true_divide divide negative minimum maximum exp log isnan isfinite isinf invert
-bitwise_and bitwise_or bitwise_xor right_shift left_shift equal not_equal less less_equal greater greater_equal
-logical_and logical_or logical_not"""
-_OPERATORS = "add sub mul truediv floordiv and or xor rshift lshift eq ne lt le gt ge"
+_UFUNCS = """abs add subtract multiply true_divide divide negative minimum maximum exp log tanh ldexp isnan isfinite
+isinf invert bitwise_and bitwise_or bitwise_xor right_shift left_shift equal not_equal less less_equal greater
+greater_equal logical_and logical_or logical_not"""
+_OPERATORS = "add sub mul truediv floordiv mod pow and or xor rshift lshift eq ne lt le gt ge"
 FUNCTIONS: dict[str, tuple[str, ...] | None] = {
     **dict.fromkeys(_UFUNCS.split()),
     "sum": ("axis", "dtype", "out", "keepdims"),
@@ -28,6 +32,7 @@ FUNCTIONS: dict[str, tuple[str, ...] | None] = {
     "all": ("axis", "out", "keepdims"),
     "count_nonzero": ("axis",),
     "where": ("condition", "x", "y"),
+    "clip": ("a_min", "a_max", "out"),
     "stack": ("axis", "out", "dtype", "casting"),
     "concatenate": ("axis", "out", "dtype", "casting"),
     "sort": ("axis", "kind"),

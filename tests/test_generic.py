@@ -16,6 +16,7 @@ from xoctnorm.kernels import (
     compiled_steps,
     generic,
     generic_quality,
+    generic_regions,
 )
 from xoctnorm.kernels.histograms import Mapping, bin_centers, bin_edges
 from xoctnorm.kernels.steps import CLIP, CUT, DIVIDE, INTERPOLATE, MULTIPLY, SUBTRACT
@@ -114,9 +115,19 @@ def test_means_of_blocks(shape):
     plane[0, :3] = 0
     plane[-1, 1:3] = np.nan
     means = np.empty((2, -(-shape[0] // 3), -(-shape[1] // 3)), np.float32)
-    for kernels, mean in zip((compiled_regions, generic), means, strict=True):
+    for kernels, mean in zip((compiled_regions, generic_regions), means, strict=True):
         kernels.block_means(plane.reshape(-1), shape[1], 3, mean)
     np.testing.assert_allclose(*means, rtol=1e-7)
+
+
+@pytest.mark.parametrize("shape", [(9, 12), (1, 7), (1, 1)])
+def test_neighbours_have_the_same_bits(shape):
+    rng = np.random.default_rng(2)
+    belief, evidence = np.tanh(rng.normal(size=(2, *shape))).astype(np.float32)
+    found = np.empty((2, *shape), np.float32)
+    for kernels, weighed in zip((compiled_regions, generic_regions), found, strict=True):
+        kernels.weigh_neighbours(belief, evidence, weighed)
+    np.testing.assert_array_equal(*found)
 
 
 @anything

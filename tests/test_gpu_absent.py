@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import warnings
 
+import numpy as np
 import pytest
 import strict_array
 import xarray as xr
 from conftest import brain
 
 from xoctnorm import InputError, gpu, normalization
+from xoctnorm.kernels import backend
 from xoctnorm.provenance import steps_of
 
 with warnings.catch_warnings():
@@ -73,3 +76,10 @@ def test_functions_of_the_strict_array_are_those_of_cupy(name):
 @pytest.mark.parametrize("name", ["reshape", "view", "astype", "copy", "transpose", "sum", "min", "max", "any", "all"])
 def test_methods_that_are_used_are_those_of_cupy(name):
     assert callable(getattr(cupy.ndarray, name))
+
+
+def test_functions_on_images_are_those_of_cupy():
+    ours = backend.ndimage_of(strict_array.strict(np.zeros((2, 2))))
+    theirs = importlib.import_module(backend.NDIMAGE["cupy"])
+    names = list(inspect.signature(ours.label).parameters)
+    assert names[1:] == list(inspect.signature(theirs.label).parameters)[1:]

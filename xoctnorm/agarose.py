@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,23 +46,23 @@ class AgaroseMask:
     row: NDArray[np.int64]
 
     def of_plane(self, number: int) -> NDArray[np.bool_]:
-        """Mask `(y, x)` of a plane."""
+        """Mask `(y, x)` of a plane, where the mask is."""
         place: tuple[Any, ...] = ()
         if self.variable.dims[0] == SECTIONS:
             place = (int(self.row[number]),)
         elif self.variable.ndim > 2:
             place = np.unravel_index(number, self.variable.shape[:-2])
-        image: NDArray[np.bool_] = self.variable[place].to_numpy()
+        image: NDArray[np.bool_] = as_array(self.variable[place].data)
         return image
 
     def of_sections(self) -> list[NDArray[np.bool_]]:
-        """Mask `(y, x)` of every section: what is agarose in all its planes."""
+        """Mask `(y, x)` of every section, on the host: what is agarose in all its planes."""
         first = np.flatnonzero(np.diff(self.row, prepend=-1)).tolist()
         if self.variable.dims[0] in ("y", SECTIONS):
-            return [self.of_plane(number) for number in first]
+            return [to_host(self.of_plane(number)) for number in first]
         stops = [*first[1:], len(self.row)]
         return [
-            np.logical_and.reduce([self.of_plane(number) for number in range(start, stop)])
+            to_host(in_all(self.of_plane(number) for number in range(start, stop)))
             for start, stop in zip(first, stops, strict=True)
         ]
 
@@ -156,20 +156,29 @@ def _one_per_section(mask: xr.DataArray, planes: tuple[str, ...], sections: Sect
             if sections.index[number] != row:
                 row = sections.index[number]
                 images.append(image.copy())  # not with all that was read beside it
-            elif not np.array_equal(image, images[-1]):
+            elif not to_host((image == images[-1]).all()):
                 kept = mask.drop_vars(
                     [name for name, c in mask.coords.items() if not set(c.dims) <= {*further, "y", "x"}]
                 )
                 return kept.transpose(*further, *planes, "y", "x")
-    values = np.reshape(images, (*sizes, len(sections), *ordered.shape[-2:]))
+    values = np.reshape([to_host(image) for image in images], (*sizes, len(sections), *ordered.shape[-2:]))
     coords = {name: c for name, c in mask.coords.items() if set(c.dims) <= {*further, "y", "x"}}
     return xr.DataArray(values, dims=(*further, SECTIONS, "y", "x"), coords=coords)
 
 
 def images_of(variable: xr.Variable) -> Iterator[NDArray[np.bool_]]:
-    """Images one after the other, of which some are read at a time."""
+    """Images one after the other, where they are, of which some are read at a time."""
     for place in places(variable):
-        yield from to_host(loaded(variable[place])).astype(bool, copy=False)
+        yield from loaded(variable[place]).astype(bool, copy=False)
+
+
+def in_all(images: Iterable[NDArray[np.bool_]]) -> NDArray[np.bool_]:
+    """What all of some images have."""
+    each = iter(images)
+    shared = next(each).copy()
+    for image in each:
+        shared &= image
+    return shared
 
 
 def along_planes(mask: xr.Variable, section_index: xr.Variable, like: xr.Variable) -> xr.Variable:

@@ -11,6 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xoctnorm.errors import listed
+from xoctnorm.kernels.backend import to_host
 from xoctnorm.metadata import ATTACHED, RESERVED
 from xoctnorm.provenance import is_ours
 
@@ -115,11 +116,12 @@ def rounded_together(a: NDArray[Any], b: NDArray[Any]) -> tuple[NDArray[Any], ND
 
 def coverage_problems(name: str, mask: NDArray[np.bool_]) -> list[str]:
     """What makes an agarose mask useless: hardly any agarose in any of its images, or nothing else."""
-    n_agarose = int(mask.sum(axis=(-2, -1)).max(initial=0))
-    if mask.all():
+    size = mask.shape[-2] * mask.shape[-1]
+    counts = to_host(mask.sum(axis=(-2, -1)))
+    n_agarose = int(counts.max(initial=0))
+    if (counts == size).all():
         return [f"{name} is True everywhere: no tissue is left to normalize"]
     if n_agarose < FEWEST_AGAROSE_PIXELS:
-        size = mask.shape[-2] * mask.shape[-1]
         return [
             f"{name} has {n_agarose or 'no'} agarose pixels of {size}: at least {FEWEST_AGAROSE_PIXELS} are "
             "needed for a background; pass a mask that is True on agarose with agarose_mask="

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from xoctnorm import progress, provenance
 from xoctnorm.agarose import AgaroseMask, Mask, labelled_agarose
-from xoctnorm.blocks import BLOCK_BYTES, reopened, values_on_host
+from xoctnorm.blocks import BLOCK_BYTES, memory_of, reopened, values_on_host
 from xoctnorm.checks import coverage_problems, mask_problems, volume_problems
 from xoctnorm.cluster import client_of, surveyed_by_workers
 from xoctnorm.corrections import (
@@ -30,7 +30,7 @@ from xoctnorm.depths import coordinate_problems
 from xoctnorm.errors import InputError, collecting, raise_problems, warn
 from xoctnorm.findings import PlaneEnds, SectionPercentiles, TissueMeans
 from xoctnorm.gpu import UseGPU, circumstance, loops_on_host, streamed, use_problems
-from xoctnorm.kernels.backend import as_array
+from xoctnorm.kernels.backend import as_array, namespace, on_host, to_host
 from xoctnorm.kernels.digest import MODULUS
 from xoctnorm.memory import give_back
 from xoctnorm.metadata import RESERVED, TABLE_COORDS, describe
@@ -103,9 +103,9 @@ def fit(
                         data,
                         sections=sections,
                         survey=first_read(data, call, number, index, outside, decibels=decibels),
-                        agarose=_agarose_part(masks.get("agarose_mask"), at, sections),
+                        agarose=_agarose_part(masks.get("agarose_mask"), at, sections, data),
                         tissue=_tissue_part(masks.get("mask"), at, data.dims),
-                        seeds=_agarose_part(masks.get("seeds"), at, sections),
+                        seeds=_agarose_part(masks.get("seeds"), at, sections, data),
                         pixel_area=_pixel_area(da),
                         units=None if da.attrs.get("units") is None else str(da.attrs["units"]),
                         described=" ".join(str(part) for part in (da.name, da.attrs.get("long_name")) if part),
@@ -208,10 +208,8 @@ def checked(
                 continue
             masks[name] = labelled_agarose(name, mask, da, section, sections or _ONE_SECTION)
             if name == "agarose_mask":
-                raise_problems(
-                    name, coverage_problems(name, values_on_host(masks[name].variable.transpose(..., "y", "x")))
-                )
-            elif not values_on_host(masks[name].variable).any():
+                raise_problems(name, coverage_problems(name, as_array(masks[name].transpose(..., "y", "x").data)))
+            elif not to_host(as_array(masks[name].data).any()):
                 raise_problems(name, ["seeds is False everywhere: make it True on some pixels that are agarose"])
     raise_problems(call.method, found)
     assert sections is not None
@@ -279,11 +277,15 @@ def _fit_volume(volume: Volume, corrections: Sequence[Correction]) -> tuple[xr.D
     return fitted, notes, decisions, volume.survey.digest
 
 
-def _agarose_part(mask: xr.DataArray | None, at: Mapping[str, int], sections: Sections) -> AgaroseMask | None:
+def _agarose_part(
+    mask: xr.DataArray | None, at: Mapping[str, int], sections: Sections, data: xr.Variable
+) -> AgaroseMask | None:
+    """Masks of one volume in memory: on the host, but those of planes that are where the volume is."""
     if mask is None:
         return None
     part = mask.variable.isel({d: i for d, i in at.items() if d in mask.dims}).transpose(..., "y", "x")
-    return AgaroseMask(part.copy(data=values_on_host(part)), sections.index)
+    stays = set(part.dims) == set(data.dims) and not on_host(memory_of(data))
+    return AgaroseMask(part.copy(data=as_array(part.data) if stays else values_on_host(part)), sections.index)
 
 
 def _pixel_area(da: xr.DataArray) -> float:
@@ -327,7 +329,7 @@ def _stack(parts: Sequence[xr.Dataset], further: tuple[str, ...], sizes: tuple[i
     fitted = {}
     for name in first.variables:
         if name not in structure:
-            values = np.stack([part[name].to_numpy() for part in parts])
+            values = namespace(as_array(first[name].data)).stack([as_array(part[name].data) for part in parts])
             one = first[name]
             fitted[name] = ((*further, *one.dims), values.reshape(*sizes, *one.shape))
     return xr.Dataset(fitted, coords=structure)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from xoctnorm.kernels.backend import as_array
 from xoctnorm.kernels.digest import ALGORITHM, MODULUS, digest
 from xoctnorm.text import escaped
 
@@ -114,7 +115,7 @@ def without_floor(attrs: Mapping[Any, Any]) -> bool:
 def values_digest(ds: xr.Dataset) -> str:
     """Digest of all numbers of a correction, by which an edited one is known."""
     words = [
-        digest(variable.to_numpy(), start=zlib.crc32(str(name).encode()))
+        digest(as_array(variable.data), start=zlib.crc32(str(name).encode()))
         for name, variable in ds.variables.items()
         if variable.dtype.kind in "biuf"
     ]

@@ -98,7 +98,8 @@ class SectionsAndMasks(Part):
             its neighbours show; one without agarose gets none.
         per_plane
             Whether every plane gets one, by its own levels of agarose and tissue and together with the two
-            planes on either side. The result is held in memory: one byte per voxel.
+            planes on either side. The result is held in memory, that of the device where the volume is there:
+            one byte per voxel.
         smoothing_sigma
             Standard deviation of the Gaussian in the plane, in pixels, 0 or more; ``"border"`` smooths up to 4
             pixels where noise asks for it.

@@ -11,10 +11,11 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xoctnorm.agarose import SECTIONS
-from xoctnorm.blocks import values_on_host
+from xoctnorm.blocks import memory_of, values_on_host
 from xoctnorm.checks import coverage_problems, number_problems
 from xoctnorm.corrections.base import Correction
 from xoctnorm.errors import listed, raise_problems
+from xoctnorm.kernels.backend import alike, as_array, namespace
 from xoctnorm.kernels.coarse import coarse_factor, coarse_plane, coarse_seeds
 from xoctnorm.volume import PlanesT, Volume
 
@@ -144,9 +145,10 @@ class OtsuMask(FoundMask):
                 )
         field = imaged_field(volume.survey.mean)
         seeds = self._seeds(volume, len(volume.sections) if self.wants_section_means else 1)
-        rows = volume.sections.index if self.per_plane else np.arange(len(masks))
-        for number, image in enumerate(masks):
-            image |= False if (seed := seeds[rows[number]]) is None else seed & field
+        sure = [None if seed is None else alike(seed & field, masks) for seed in seeds]
+        field, rows = alike(field, masks), volume.sections.index if self.per_plane else np.arange(len(masks))
+        for number, row in enumerate(rows.tolist()):
+            image = masks[number] if sure[row] is None else masks[number] | sure[row]
             masks[number] = without_small_parts(image, field, self._least(volume, 0))
         raise_problems("agarose mask", coverage_problems("the mask by Otsu's threshold", masks))
         variables = {"agarose_mask": self._variable(volume, masks), "otsu_threshold": thresholds}
@@ -209,7 +211,7 @@ class BorderMask(FoundMask):
             masks = self._of_planes(volume, outlined, replace(found, masks=masks), scale, least)
         problems = coverage_problems("the mask by method='border'", masks)
         if problems and not self.required:
-            nothing, masks, measures = True, np.zeros_like(masks), np.zeros_like(measures)
+            nothing, masks, measures = True, namespace(masks).zeros_like(masks), np.zeros_like(measures)
             found = replace(found, origin=(ABSENT,) * len(found.origin))
         elif problems:
             raise_problems("agarose mask", problems)
@@ -236,24 +238,24 @@ class BorderMask(FoundMask):
     def _of_planes(
         self, volume: Volume, outlined: Shelf[Outlined], found: Agarose, scale: Scale, least: float
     ) -> Images:
-        """Masks of all planes; one read."""
+        """Masks of all planes, where these are; one read."""
         from xoctnorm.kernels.consensus import ABSENT, BY_OUTLINE
         from xoctnorm.kernels.depth_series import plane_masks
         from xoctnorm.kernels.masks import without_small_parts
         from xoctnorm.statistics import by_section
 
         masks: list[NDArray[np.bool_]] = []
-        planes = volume.raw_planes()
+        planes, like = volume.raw_planes(), memory_of(volume.data)
         for row, of_section in enumerate(by_section(planes, volume.sections.index)):
             one = outlined[row]
+            field, mask = alike(one.field, like), alike(found.masks[row], like)
             settled = found.origin[row] not in (ABSENT, BY_OUTLINE) and one.found
             in_order: Iterator[NDArray[np.bool_]] = (
-                plane_masks(of_section, one, found.masks[row], found.step, scale)
-                if settled
-                else (found.masks[row] for _ in of_section)
+                plane_masks(of_section, one, mask, found.step, scale) if settled else (mask for _ in of_section)
             )
-            masks += [without_small_parts(mask, one.field, least) for mask in in_order]
-        return np.stack(masks)
+            masks += [without_small_parts(of_plane, field, least) for of_plane in in_order]
+        together: Images = namespace(like).stack(masks)
+        return together
 
 
 @dataclass(frozen=True)
@@ -324,7 +326,7 @@ class GivenMask(Correction):
         """Take the mask that the volume came with."""
         assert volume.agarose is not None
         given = volume.agarose.variable
-        return xr.Dataset({"agarose_mask": (given.dims, np.array(given.to_numpy()))}), []
+        return xr.Dataset({"agarose_mask": (given.dims, as_array(given.data).copy())}), []
 
     def apply(self, planes: PlanesT, fitted: xr.Dataset) -> PlanesT:
         """Leave intensities alone."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from xoctnorm.blocks import values_on_host
 from xoctnorm.corrections.base import Correction
 from xoctnorm.errors import listed, raise_problems
+from xoctnorm.kernels.backend import to_host
 from xoctnorm.kernels.coarse import coarse_factor
 from xoctnorm.kernels.intensity import SCALES, linearize, scale_of_slope, spread_slope
 from xoctnorm.kernels.morphology import eroded
@@ -110,6 +111,6 @@ def _sample(volume: Volume) -> Iterator[tuple[Plane, NDArray[np.bool_]]]:
     for number in np.unique(np.linspace(0, count - 1, min(count, _SAMPLE)).astype(int)):
         plane = volume.data[np.unravel_index(number, lead)][::step, ::step]
         assert volume.agarose is not None
-        agarose = volume.agarose.of_plane(int(number))[::step, ::step]
+        agarose = to_host(volume.agarose.of_plane(int(number))[::step, ::step])
         inner = eroded(agarose, -(-3 // step))
         yield values_on_host(plane).astype(np.float32, copy=False), inner

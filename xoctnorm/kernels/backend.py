@@ -22,7 +22,12 @@ from xoctnorm.threads import in_threads
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_GENERIC = {"compiled_quality": "generic_quality"}  # where the counterparts have a module of their own
+NDIMAGE = {"numpy": "scipy.ndimage", "cupy": "cupyx.scipy.ndimage"}
+_GENERIC = {  # where counterparts of compiled loops are, if not in `generic`
+    "compiled_gaussian": "generic_regions",
+    "compiled_quality": "generic_quality",
+    "compiled_regions": "generic_regions",
+}
 
 
 def on_host(array: Any) -> bool:
@@ -42,6 +47,11 @@ def namespace(array: Any) -> Any:
 def kernels_for(array: Any, compiled: str = "compiled") -> Any:
     """Kernels of a module that Numba compiles, or those with the same names for arrays of any library."""
     return _module(compiled if on_host(array) else _GENERIC.get(compiled, "generic"))
+
+
+def ndimage_of(array: Any) -> Any:
+    """Functions on images, of SciPy's names, of the library that an array belongs to."""
+    return import_module(NDIMAGE[type(array).__module__.partition(".")[0]])
 
 
 @cache

@@ -19,9 +19,8 @@ def gaussian(image: Image, sigma: float) -> Image:
     """
     if sigma <= 0:
         return image.copy()
-    reach = int(4 * sigma + 0.5)
-    weights = np.exp(-0.5 / sigma**2 * np.arange(-reach, reach + 1) ** 2)
-    weights = (weights / weights.sum())[: reach + 1]
+    weights = weights_of(sigma)
+    reach = weights.size - 1
     smooth = image
     for _ in range(2):
         smooth = np.ascontiguousarray(smooth)
@@ -30,6 +29,14 @@ def gaussian(image: Image, sigma: float) -> Image:
         correlate_columns(smooth, weights, places, along_columns)
         smooth = along_columns.T
     return np.ascontiguousarray(smooth)
+
+
+def weights_of(sigma: float) -> Series:
+    """Weights of a Gaussian, cut at 4 sigma, from the farthest neighbour to the pixel itself."""
+    reach = int(4 * sigma + 0.5)
+    bell = np.exp(-0.5 / sigma**2 * np.arange(-reach, reach + 1) ** 2)
+    weights: Series = (bell / bell.sum())[: reach + 1]
+    return weights
 
 
 @compiled

@@ -11,7 +11,7 @@ from xoctnorm.kernels.prefetch import BLOCK, fetch
 Bool = NDArray[np.bool_]
 Image = NDArray[np.float32]
 
-_ACROSS = np.float64(np.float32(0.7))  # weight of a neighbour over a corner
+ACROSS = np.float64(np.float32(0.7))  # weight of a neighbour over a corner
 
 
 @compiled
@@ -53,14 +53,14 @@ def weigh_neighbours(belief: Image, evidence: Image, weighed: Image) -> None:
         up, down = max(y - 1, 0), min(y + 1, n_y - 1)
         for x in range(n_x):
             left, right = max(x - 1, 0), min(x + 1, n_x - 1)
-            around = _ACROSS * belief[up, left]
+            around = ACROSS * belief[up, left]
             around += belief[up, x]
-            around += _ACROSS * belief[up, right]
+            around += ACROSS * belief[up, right]
             around += belief[y, left]
             around += belief[y, right]
-            around += _ACROSS * belief[down, left]
+            around += ACROSS * belief[down, left]
             around += belief[down, x]
-            around += _ACROSS * belief[down, right]
+            around += ACROSS * belief[down, right]
             weighed[y, x] = (evidence[y, x] + np.float32(around)) / np.float32(2)
 
 

@@ -194,15 +194,6 @@ def add_tiles(values: Any, n_x: int, images: Any, total: Any, count: Any) -> Non
             out += xp.bincount(place, weights=weights.astype(np.float64), minlength=out.size).reshape(out.shape)
 
 
-def block_means(values: Any, n_x: int, factor: int, mean: Any) -> None:
-    """Means of blocks of a plane, `(y, x)`; NaN where less than half of a block has data (neither NaN nor 0)."""
-    xp = namespace(values)
-    plane = values.reshape(-1, n_x)
-    total, count, whole = sums_of_blocks(plane, (plane == plane) & (plane != 0), factor, mean.shape)
-    enough = (2 * count >= whole) & (count > 0)
-    mean[...] = xp.where(enough, total / xp.maximum(count, 1), np.nan)
-
-
 def sums_of_blocks(plane: Any, has: Any, factor: int, shape: tuple[int, ...]) -> tuple[Any, Any, Any]:
     """Of blocks of a plane, the sum and the number of the values that it has, and how many pixels there are."""
     xp = namespace(plane)

@@ -10,6 +10,7 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
+from xoctnorm.kernels.backend import namespace, ndimage_of
 from xoctnorm.kernels.morphology import eroded
 from xoctnorm.kernels.order_statistics import median
 from xoctnorm.threads import in_threads
@@ -62,7 +63,8 @@ class Scale:
         """Levels of intensities."""
         if self.span:
             return (intensity / np.float32(self.sign * self.span)).astype(np.float32)
-        level: Image = np.log(np.maximum(intensity, np.float32(self.least))).astype(np.float32)
+        xp = namespace(intensity)
+        level: Image = xp.log(xp.maximum(intensity, np.float32(self.least))).astype(np.float32)
         return level if self.sign > 0 else -1 * level
 
     def middle(self, step: float) -> float:
@@ -108,11 +110,12 @@ def rim(field: Bool) -> Bool:
 
 def connected(mask: Bool, start: Bool) -> Bool:
     """Parts of a mask, connected over sides, that hold a pixel of `start`."""
-    parts, count = scipy.ndimage.label(mask)
-    begun = np.zeros(count + 1, bool)
+    parts, count = ndimage_of(mask).label(mask)
+    begun = namespace(mask).zeros(count + 1, dtype=bool)
     begun[parts[start]] = True
     begun[0] = False
-    return begun[parts]
+    holding: Bool = begun[parts]
+    return holding
 
 
 def average(values: NDArray[np.floating], where: Bool, sigma: float, far: float | None = None) -> Image:

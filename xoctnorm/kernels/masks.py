@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from xoctnorm.kernels.backend import kernels_for, namespace, numbers, to_host
+from xoctnorm.kernels.backend import kernels_for, namespace, ndimage_of, numbers, on_host, to_host
 from xoctnorm.kernels.steps import AS_THEY_ARE
 from xoctnorm.kernels.strips import strips
 from xoctnorm.threads import in_threads
@@ -124,10 +124,11 @@ def without_small_parts(mask: NDArray[np.bool_], field: NDArray[np.bool_], least
 
 
 def _small_parts(mask: NDArray[np.bool_], least: float) -> NDArray[np.bool_]:
-    parts, _ = scipy.ndimage.label(mask)
-    small: NDArray[np.bool_] = np.bincount(parts.ravel()) < least
-    small[0] = False
-    return small[parts]
+    parts, _ = ndimage_of(mask).label(mask)
+    is_small = namespace(mask).bincount(parts.ravel()) < least
+    is_small[0] = False
+    small: NDArray[np.bool_] = is_small[parts]
+    return small
 
 
 def otsu_agarose_mask(mean: NDArray[np.floating], smoothing_sigma: float) -> tuple[NDArray[np.bool_], float]:
@@ -137,35 +138,43 @@ def otsu_agarose_mask(mean: NDArray[np.floating], smoothing_sigma: float) -> tup
     found over the smoothed pixels whose unsmoothed mean is above 0. Pixels without data take no
     part in the smoothing. The threshold is NaN, and the mask empty, without any pixel above 0.
     """
-    from skimage.filters import threshold_otsu
-
-    missing = np.isnan(mean)
-    if missing.any():
+    xp = namespace(mean)
+    missing = xp.isnan(mean)
+    if to_host(missing.any()):
         weight = smoothed((~missing).astype(mean.dtype), smoothing_sigma)
-        smooth = smoothed(np.where(missing, 0, mean), smoothing_sigma)
-        smooth = np.divide(smooth, weight, out=np.full_like(smooth, np.nan), where=~missing)
+        smooth = smoothed(xp.where(missing, 0, mean), smoothing_sigma)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            smooth = xp.where(missing, mean.dtype.type(np.nan), smooth / weight)
     else:
         smooth = smoothed(mean, smoothing_sigma)
     candidates = mean > 0
-    if not candidates.any():
-        return np.zeros(mean.shape, bool), float("nan")
-    values = smooth if candidates.all() else smooth[candidates]
-    least, most = float(values.min()), float(values.max())
+    if not to_host(candidates.any()):
+        return xp.zeros(mean.shape, dtype=bool), float("nan")
+    threshold = _otsu_threshold(smooth if to_host(candidates.all()) else smooth[candidates])
+    return (smooth < threshold) & candidates, threshold
+
+
+def _otsu_threshold(values: NDArray[np.floating]) -> float:
+    """Otsu's threshold of some values; of one value, that."""
+    from skimage.filters import threshold_otsu
+
+    xp = namespace(values)
+    ends = numbers(xp.min(values), xp.max(values))
+    least, most = ends.tolist()
+    if least == most:
+        return float(least)
     exponent = math.frexp(max(abs(least), abs(most)))[1]
     power = exponent if abs(exponent) > _FAR else 0
     if power:
-        values = np.ldexp(values, -power)
-    edges = np.histogram_bin_edges(values, _OTSU_BINS)
-    if least == most or edges.dtype != values.dtype or not (np.diff(edges) > 0).all():
-        threshold = threshold_otsu(values, _OTSU_BINS)
+        values, ends = xp.ldexp(values, -power), np.ldexp(ends, -power)
+    edges = np.histogram_bin_edges(ends, _OTSU_BINS)
+    if edges.dtype != values.dtype or not (np.diff(edges) > 0).all():
+        threshold = threshold_otsu(to_host(values), _OTSU_BINS)  # few values, of which newer NumPy makes no edges
     else:
-        from xoctnorm.kernels import compiled, compiled_histograms
-
-        counts = np.zeros(_OTSU_BINS, np.int64)
-        compiled_histograms.bin_counts(compiled.frozen(values), edges, counts)
-        threshold = threshold_otsu(hist=(counts, (edges[:-1] + edges[1:]) / 2))
-    threshold = math.ldexp(float(threshold), power)
-    return (smooth < threshold) & candidates, threshold
+        counts = xp.zeros(_OTSU_BINS, dtype=np.int64)
+        kernels_for(values, "compiled_histograms").bin_counts(kernels_for(values).frozen(values), edges, counts)
+        threshold = threshold_otsu(hist=(to_host(counts), (edges[:-1] + edges[1:]) / 2))
+    return math.ldexp(float(threshold), power)
 
 
 def smoothed(image: NDArray[np.floating], sigma: float) -> NDArray[np.floating]:
@@ -173,6 +182,8 @@ def smoothed(image: NDArray[np.floating], sigma: float) -> NDArray[np.floating]:
 
     Each strip is smoothed with the rows around it that reach into it, so the bits are those of the whole image.
     """
+    if not on_host(image):
+        return cast(NDArray[np.floating], kernels_for(image, "compiled_gaussian").gaussian(image, sigma))
     reach, out = int(4 * sigma + 0.5), np.empty_like(image)
 
     def smooth(rows: slice) -> None:

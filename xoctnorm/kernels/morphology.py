@@ -19,13 +19,13 @@ def eroded(mask: Bool, times: int = 1, *, corners: bool = False, border: bool = 
         up_down[1:] &= result[:-1]
         up_down[:-1] &= result[1:]
         if not border:
-            up_down[[0, -1]] = False
+            up_down[0] = up_down[-1] = False
         across = up_down if corners else result
         both = up_down.copy()
         both[:, 1:] &= across[:, :-1]
         both[:, :-1] &= across[:, 1:]
         if not border:
-            both[:, [0, -1]] = False
+            both[:, 0] = both[:, -1] = False
         result = both
     return result
 

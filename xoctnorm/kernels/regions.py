@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from xoctnorm.kernels.backend import kernels_for, namespace
 from xoctnorm.kernels.levels import Bool, Image, Scale, average, connected
 from xoctnorm.kernels.morphology import eroded
 from xoctnorm.kernels.order_statistics import median
@@ -52,21 +53,22 @@ def weigh(level: Image, agarose: Image | float, step: float, noise: float, scale
     bright = dark + min(_TEXTURE, 0.35 * step) ** 2
     # Next to bright agarose most tissue is farther from it than `step`, which is in favour of tissue as it is.
     partial, favour = (scale.middle(step) - step / 2, _FAVOUR) if scale.sign > 0 else (0.0, 0.0)
+    xp = namespace(level)
     above = level - agarose + np.float32(_LEAN * step - partial)
-    evidence = above * np.abs(above) / (2 * dark) - np.minimum(above - step, 0) ** 2 / (2 * bright)
+    evidence = above * xp.abs(above) / (2 * dark) - xp.minimum(above - step, 0) ** 2 / (2 * bright)
     evidence += np.float32(favour - np.log(bright / dark) / 2)
-    clipped: Image = np.clip(evidence, -_MOST_EVIDENCE, _MOST_EVIDENCE).astype(np.float32)
+    clipped: Image = xp.clip(evidence, -_MOST_EVIDENCE, _MOST_EVIDENCE).astype(np.float32)
     return clipped
 
 
 def settle(evidence: Image, field: Bool) -> Bool:
     """Agarose by evidence and by neighbours that agree."""
-    from xoctnorm.kernels.compiled_regions import weigh_neighbours
-
-    belief, outside = np.tanh(evidence / 2), ~field
-    weighed = np.empty_like(belief)
+    xp, regions = namespace(evidence), kernels_for(evidence, "compiled_regions")
+    belief, outside = xp.tanh(evidence / 2), ~field
+    weighed = xp.empty_like(belief)
     for _ in range(_SWEEPS):
         belief[outside] = 0
-        weigh_neighbours(belief, evidence, weighed)
-        np.tanh(weighed, out=belief)
-    return field & (belief < 0)
+        regions.weigh_neighbours(belief, evidence, weighed)
+        xp.tanh(weighed, out=belief)
+    agarose: Bool = field & (belief < 0)
+    return agarose

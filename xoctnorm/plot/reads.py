@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from xoctnorm import progress
 from xoctnorm.agarose import AgaroseMask, Mask
-from xoctnorm.blocks import values_on_host
+from xoctnorm.blocks import memory_of, values_on_host
 from xoctnorm.kernels.backend import namespace, numbers, to_host
 from xoctnorm.kernels.masks import MeanProjection
 from xoctnorm.plot.series import Numbers, Series
@@ -55,15 +56,16 @@ def share_of_planes(series: Series, mask: Mask | None = None) -> Numbers:
     shape = (found.sizes["y"], found.sizes["x"])
     masks = masks_of(series, mask)
     if isinstance(masks, AgaroseMask) and masks.variable.ndim == 2:
-        return masks.of_plane(0).astype(float)
-    share = np.zeros(shape)
+        return to_host(masks.of_plane(0)).astype(float)
+    share: Any = np.zeros(shape)
     if isinstance(masks, AgaroseMask):
         for rows, image in zip(series.sections.n_planes, masks.of_sections(), strict=True):
             share += rows * image
     else:
+        share = namespace(memory_of(found.variable)).zeros(shape)
         for number in range(len(series)):
             share += masks.of_plane(number)
-    return share / len(series)
+    return to_host(share / len(series))
 
 
 def tissue_means(series: Series, mask: Mask | None = None) -> Numbers:
@@ -178,7 +180,7 @@ def middle_of_tissue(series: Series) -> tuple[int, int, int]:
         return number, n_y // 2, n_x // 2
     if "section_label" in mask.dims:
         mask = mask.isel(section_label=int(series.sections.index[number]))
-    tissue = ~series.of_plane(mask, number).transpose("y", "x").to_numpy()
+    tissue = ~values_on_host(series.of_plane(mask, number).variable.transpose("y", "x"))
     if not tissue.any():
         return number, n_y // 2, n_x // 2
     rows, columns = np.nonzero(tissue)

@@ -16,6 +16,7 @@ from xoctnorm.corrections.intensity import AUTO
 from xoctnorm.depths import coordinate_problems, depth_of_planes, depth_problems
 from xoctnorm.errors import collecting, raise_problems
 from xoctnorm.fitting import coordinate_of_planes
+from xoctnorm.kernels.backend import as_array
 from xoctnorm.kernels.intensity import SCALES
 from xoctnorm.matching import correction_problems, mismatches
 from xoctnorm.qc.figures import Scene, figures_of, mask_figures, speckle_change
@@ -103,9 +104,8 @@ def _checked(
                 mask = checked_agarose("agarose_mask", given, da, asked.section, sections)
             else:
                 mask = labelled_agarose("agarose_mask", given, da, asked.section, sections)
-                raise_problems(
-                    "agarose_mask", coverage_problems("agarose_mask", mask.transpose(..., "y", "x").to_numpy())
-                )
+                of_images = as_array(mask.transpose(..., "y", "x").data)
+                raise_problems("agarose_mask", coverage_problems("agarose_mask", of_images))
         raise_problems("qc", problems)
     return limits, sections, mask
 

@@ -11,7 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xoctnorm import progress
-from xoctnorm.agarose import SECTIONS, AgaroseMask, images_of
+from xoctnorm.agarose import SECTIONS, AgaroseMask, images_of, in_all
 from xoctnorm.blocks import memory_of, values_on_host
 from xoctnorm.corrections.intensity import Linearize
 from xoctnorm.depths import partial_first_section
@@ -189,13 +189,8 @@ def coarse_agarose(agarose: AgaroseMask, factor: int) -> Bool:
         one = coarse_mask(values_on_host(variable), factor)
         return np.broadcast_to(one, (n, *one.shape))
     rows = np.arange(n) if variable.dims[0] == SECTIONS else agarose.row
-    coarse = []
-    for images in by_section(images_of(variable), rows):
-        mask = next(images).copy()
-        for image in images:
-            mask &= image
-        coarse.append(coarse_mask(mask, factor))
-    return np.stack(coarse)
+    each = by_section(images_of(variable), rows)
+    return np.stack([to_host(coarse_mask(in_all(images), factor)) for images in each])
 
 
 def _views_and_means(volume: Volume, factor: int) -> tuple[Shelf[NDArray[np.float32]], NDArray[np.float32]]:
