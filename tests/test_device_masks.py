@@ -100,6 +100,16 @@ def test_masks_that_are_given_for_planes_stay_there(holding, name):
         np.testing.assert_allclose(backend.to_host(other).astype(float), expected, rtol=0, atol=2e-6)
 
 
+def test_masks_of_sections_may_be_given_there():
+    volume, there = cut_brain(), HOLDINGS["array"]
+    mask = volume.octnorm.agarose_mask(method="border", per_section=True)
+    for call in (lambda da, mask: da.octnorm.normalize(drift=None, agarose_mask=mask), CALLS["tissue_mask()"][0]):
+        expected = call(volume, mask)
+        for one in (volume, there(volume)):
+            values = backend.to_host(call(one, there(mask)).data).astype(float)
+            np.testing.assert_allclose(values, expected, rtol=0, atol=2e-6)
+
+
 def test_results_with_masks_of_planes(tmp_path):
     pytest.importorskip("matplotlib").use("agg")
     from matplotlib import pyplot as plt

@@ -19,7 +19,7 @@ from xarray.core.indexing import (
     explicit_indexing_adapter,
 )
 
-from xoctnorm.blocks import loaded, places
+from xoctnorm.blocks import loaded, places, values_on_host
 from xoctnorm.checks import mask_problems
 from xoctnorm.errors import listed, raise_problems
 from xoctnorm.kernels.backend import as_array, to_host
@@ -195,7 +195,7 @@ def along_planes(mask: xr.Variable, section_index: xr.Variable, like: xr.Variabl
     ordered = mask.transpose(*further, SECTIONS, "y", "x")
     dims = (*further, *section_index.dims, "y", "x")
     if not chunks:
-        of_planes: Any = LazilyIndexedArray(_OfPlanes(section_index.to_numpy(), ordered.to_numpy()))
+        of_planes: Any = LazilyIndexedArray(_OfPlanes(section_index.to_numpy(), values_on_host(ordered)))
         return xr.Variable(dims, CopyOnWriteArray(of_planes), mask.attrs)
     import dask.array
 

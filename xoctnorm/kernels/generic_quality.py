@@ -44,8 +44,8 @@ def look_at_plane(
     for kind in range(N_CLASSES):
         exact = xp.where(label == FIRST_CLASS + kind, values, np.float32(0)).astype(np.float64)
         moments[kind, 1:] += xp.stack([xp.sum(exact), xp.sum(exact * exact)])
-    found_largest = float(numbers(largest)[0])
-    return found_largest if np.isfinite(found_largest) else np.nan
+    most = float(numbers(largest)[0])
+    return most if np.isfinite(most) else np.nan
 
 
 def contrasts_of_blocks(values: Any, n_x: int, labels: Any, factor: int, size: int, floor: float, found: Any) -> int:
