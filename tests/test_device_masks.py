@@ -110,6 +110,18 @@ def test_masks_of_sections_may_be_given_there():
             np.testing.assert_allclose(values, expected, rtol=0, atol=2e-6)
 
 
+def test_a_correction_with_masks_of_planes_there_is_applied_to_volumes_of_the_host():
+    volume, there = cut_brain(), HOLDINGS["array"]
+    mask = volume.octnorm.agarose_mask(method="border", per_plane=True)
+    correction = there(volume).octnorm.fit(drift="scale", agarose_mask=there(mask))
+    expected = volume.octnorm.normalize(drift="scale", agarose_mask=mask)
+    for one in (volume, volume.chunk(z=7)):
+        result = one.octnorm.apply(correction)
+        np.testing.assert_array_equal(result.agarose_mask, expected.agarose_mask)
+        np.testing.assert_allclose(result, expected, rtol=0, atol=2e-6)
+        np.testing.assert_array_equal(result.octnorm.tissue_mask(), expected.octnorm.tissue_mask())
+
+
 def test_results_with_masks_of_planes(tmp_path):
     pytest.importorskip("matplotlib").use("agg")
     from matplotlib import pyplot as plt

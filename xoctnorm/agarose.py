@@ -19,10 +19,10 @@ from xarray.core.indexing import (
     explicit_indexing_adapter,
 )
 
-from xoctnorm.blocks import loaded, places, values_on_host
+from xoctnorm.blocks import loaded, memory_of, places, values_on_host
 from xoctnorm.checks import mask_problems
 from xoctnorm.errors import listed, raise_problems
-from xoctnorm.kernels.backend import as_array, to_host
+from xoctnorm.kernels.backend import as_array, on_host, to_host
 from xoctnorm.sections import Sections, plane_dims
 
 SECTIONS = "section_label"
@@ -184,8 +184,11 @@ def in_all(images: Iterable[NDArray[np.bool_]]) -> NDArray[np.bool_]:
 def along_planes(mask: xr.Variable, section_index: xr.Variable, like: xr.Variable) -> xr.Variable:
     """The mask of every plane of a volume: of the section of the plane, where there is one per section.
 
-    Lazily, with the chunks of the volume, where that is chunked: never a volume in memory, before it is looked at.
+    Lazily, with the chunks of the volume, where that is chunked: never a volume in memory, before it is looked at. On
+    the host where the volume is there.
     """
+    if mask.chunks is None and on_host(memory_of(like)) and not on_host(memory_of(mask)):
+        mask = mask.copy(data=values_on_host(mask))
     if mask.ndim == 2 or not {SECTIONS, *section_index.dims} & {*mask.dims}:
         return mask.copy()
     chunks = like.chunksizes
