@@ -22,7 +22,7 @@ NDIMAGE[__name__] = "strict_ndimage"  # as `cupyx.scipy.ndimage` belongs to CuPy
 _UFUNCS = """abs add subtract multiply true_divide divide negative minimum maximum exp log tanh ldexp isnan isfinite
 isinf invert bitwise_and bitwise_or bitwise_xor right_shift left_shift equal not_equal less less_equal greater
 greater_equal logical_and logical_or logical_not"""
-_OPERATORS = "add sub mul truediv floordiv mod pow and or xor rshift lshift eq ne lt le gt ge"
+_OPERATORS = "add sub mul truediv floordiv mod and or xor rshift lshift eq ne lt le gt ge"
 FUNCTIONS: dict[str, tuple[str, ...] | None] = {
     **dict.fromkeys(_UFUNCS.split()),
     "sum": ("axis", "dtype", "out", "keepdims"),

@@ -129,12 +129,16 @@ class OtsuMask(FoundMask):
         from xoctnorm.kernels.otsu_series import bridged, otsu_series
 
         notes: list[str] = []
+        field = imaged_field(volume.survey.mean)
         if not self.wants_section_means:
             mask, threshold = otsu_agarose_mask(volume.survey.mean, self.smoothing_sigma)
             masks, thresholds = mask[None], xr.Variable((), threshold)
         else:
-            images = volume.raw_planes() if self.per_plane else iter(self._images(volume))
-            masks, values, contrasts = otsu_series(images, self.smoothing_sigma)
+            if self.per_plane:
+                images, masks = volume.raw_planes(), _masks_of_planes(volume)
+            else:
+                images, masks = iter(self._images(volume)), np.empty((len(volume.sections), *field.shape), bool)
+            values, contrasts = otsu_series(images, self.smoothing_sigma, masks)
             weak = bridged(masks, contrasts)
             thresholds = volume.per_plane(values) if self.per_plane else xr.Variable((SECTIONS,), values)
             if weak.size:
@@ -143,7 +147,6 @@ class OtsuMask(FoundMask):
                     f"{'plane' if self.per_plane else 'section'} {listed(what)}: Otsu's classes lie much nearer to "
                     "each other than elsewhere, so the outline is that of its neighbours"
                 )
-        field = imaged_field(volume.survey.mean)
         seeds = self._seeds(volume, len(volume.sections) if self.wants_section_means else 1)
         sure = [None if seed is None else alike(seed & field, masks) for seed in seeds]
         field, rows = alike(field, masks), volume.sections.index if self.per_plane else np.arange(len(masks))
@@ -244,18 +247,18 @@ class BorderMask(FoundMask):
         from xoctnorm.kernels.masks import without_small_parts
         from xoctnorm.statistics import by_section
 
-        masks: list[NDArray[np.bool_]] = []
-        planes, like = volume.raw_planes(), memory_of(volume.data)
-        for row, of_section in enumerate(by_section(planes, volume.sections.index)):
+        like, masks, number = memory_of(volume.data), _masks_of_planes(volume), 0
+        for row, of_section in enumerate(by_section(volume.raw_planes(), volume.sections.index)):
             one = outlined[row]
             field, mask = alike(one.field, like), alike(found.masks[row], like)
             settled = found.origin[row] not in (ABSENT, BY_OUTLINE) and one.found
             in_order: Iterator[NDArray[np.bool_]] = (
                 plane_masks(of_section, one, mask, found.step, scale) if settled else (mask for _ in of_section)
             )
-            masks += [without_small_parts(of_plane, field, least) for of_plane in in_order]
-        together: Images = namespace(like).stack(masks)
-        return together
+            for of_plane in in_order:
+                masks[number] = without_small_parts(of_plane, field, least)
+                number += 1
+        return masks
 
 
 @dataclass(frozen=True)
@@ -334,6 +337,13 @@ class GivenMask(Correction):
 
 
 METHODS: dict[str, type[FoundMask]] = {"otsu": OtsuMask, "border": BorderMask, "auto": AutoMask}
+
+
+def _masks_of_planes(volume: Volume) -> Images:
+    """Room for the masks of all planes, where these are."""
+    shape = (len(volume.sections.index), *volume.data.shape[-2:])
+    room: Images = namespace(memory_of(volume.data)).empty(shape, dtype=bool)
+    return room
 
 
 def _measures(masks: Images, fields: list[NDArray[np.bool_]]) -> NDArray[np.float64]:

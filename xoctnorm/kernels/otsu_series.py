@@ -8,29 +8,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xoctnorm.kernels.backend import kernels_for, namespace
+from xoctnorm.kernels.backend import kernels_for
 from xoctnorm.kernels.masks import otsu_agarose_mask
 
 _LESS = 0.5  # of the usual contrast of the two classes: less divides noise
 
 
 def otsu_series(
-    images: Iterable[NDArray[np.generic]], sigma: float
-) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64]]:
-    """Masks, where the images are, thresholds, and how much brighter the bright class is than the dark one.
+    images: Iterable[NDArray[np.generic]], sigma: float, masks: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Write the masks of images, and return thresholds, and how much brighter the bright class is than the dark one.
 
-    The last is relative to the dark class.
+    The last is relative to the dark class. Masks are where the images are.
     """
-    masks, thresholds, contrasts = [], [], []
-    for image in images:
+    thresholds, contrasts = np.empty((2, len(masks)))
+    for number, image in enumerate(images):
         values = image.astype(np.float32, copy=False)
-        mask, threshold = otsu_agarose_mask(values, sigma)
+        mask, thresholds[number] = otsu_agarose_mask(values, sigma)
         dark, bright = _mean(values, mask), _mean(values, ~mask & (values > 0))
-        contrasts.append(bright / dark - 1 if bright > 0 and dark > 0 else 0.0)
-        masks.append(mask)
-        thresholds.append(threshold)
-    together: NDArray[np.bool_] = namespace(masks[0]).stack(masks)
-    return together, np.array(thresholds), np.array(contrasts)
+        contrasts[number] = bright / dark - 1 if bright > 0 and dark > 0 else 0.0
+        masks[number] = mask
+    return thresholds, contrasts
 
 
 def _mean(values: Any, where: Any) -> float:

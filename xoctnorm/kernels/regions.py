@@ -55,7 +55,8 @@ def weigh(level: Image, agarose: Image | float, step: float, noise: float, scale
     partial, favour = (scale.middle(step) - step / 2, _FAVOUR) if scale.sign > 0 else (0.0, 0.0)
     xp = namespace(level)
     above = level - agarose + np.float32(_LEAN * step - partial)
-    evidence = above * xp.abs(above) / (2 * dark) - xp.minimum(above - step, 0) ** 2 / (2 * bright)
+    short = xp.minimum(above - step, 0)  # squared by a product: powers are not rounded alike everywhere
+    evidence = above * xp.abs(above) / (2 * dark) - short * short / (2 * bright)
     evidence += np.float32(favour - np.log(bright / dark) / 2)
     clipped: Image = xp.clip(evidence, -_MOST_EVIDENCE, _MOST_EVIDENCE).astype(np.float32)
     return clipped
