@@ -9,7 +9,7 @@ from scipy.linalg import block_diag
 
 from xoctnorm.kernels import compiled, compiled_drift, drift_equations, generic
 from xoctnorm.kernels.class_sums import SLOTS, THROUGH
-from xoctnorm.kernels.drift_equations import Factor, Priors, differences, normal_equations, rows_of
+from xoctnorm.kernels.drift_equations import Factor, Priors, differences, normal_equations, product, rows_of
 from xoctnorm.kernels.drift_unknowns import Planes
 from xoctnorm.kernels.masks import SectionMeans
 from xoctnorm.kernels.section_views import SectionViews, view_cap
@@ -75,6 +75,22 @@ def test_factor_of_dense_and_of_sparse_equations(held):
     np.testing.assert_allclose(factor.solve(right), np.linalg.solve(normal, right), rtol=1e-8)
     np.testing.assert_allclose(factor.solve(right[:, 0]), factor.solve(right)[:, 0], rtol=1e-12)
     assert factor.log_det == pytest.approx(np.linalg.slogdet(normal)[1], rel=1e-10)
+
+
+def test_dense_equations_are_read_in_the_lower_triangle_and_have_to_be_positive_definite():
+    normal = np.array([[4.0, 1.0], [1.0, 3.0]])
+    lower = np.tril(normal)
+    right = np.array([1.0, 2.0])
+    np.testing.assert_array_equal(Factor.of(lower).solve(right), Factor.of(normal).solve(right))
+    with pytest.raises(np.linalg.LinAlgError, match="not positive definite"):
+        Factor.of(np.array([[1.0, 2.0], [2.0, 1.0]]))
+
+
+def test_sparse_rows_times_a_vector():
+    rng = np.random.default_rng(6)
+    rows = sparse.csr_array(np.where(rng.random((30, 12)) < 0.3, rng.normal(size=(30, 12)), 0))
+    vector = rng.normal(size=12)
+    np.testing.assert_array_equal(product(rows, vector), rows @ vector)
 
 
 @pytest.mark.parametrize("kernels", [compiled_drift, generic])
@@ -146,8 +162,8 @@ def test_normal_equations_are_those_of_dense_matrices(most_dense, monkeypatch):
     normal, right = normal_equations(sparse.csr_array(design), weight, target, priors, prior_weight)
     w = block_diag(*weight)
     second = priors.rows.toarray() * prior_weight[:, None]
-    normal = normal if most_dense else normal.toarray()
-    np.testing.assert_allclose(normal, design.T @ w @ design + second.T @ second, rtol=1e-12, atol=1e-12)
+    normal = normal if most_dense else np.tril(normal.toarray())
+    np.testing.assert_allclose(normal, np.tril(design.T @ w @ design + second.T @ second), rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(right, design.T @ w @ target.ravel(), rtol=1e-12, atol=1e-12)
 
 

@@ -122,7 +122,8 @@ def add_blocks(
 ) -> None:
     """Add weighed observations to normal equations: `design.T @ W @ design`, and `design.T @ W @ target`.
 
-    The rows of `design` are sparse, from `starts[row]` on; `W` has a block for each plane.
+    The rows of `design` are sparse, from `starts[row]` on, with ascending columns; `W` has a block for each plane.
+    Of `normal`, which is symmetric, only the lower triangle is made.
     """
     n_planes, n, _ = weight.shape
     for z in range(n_planes):
@@ -133,18 +134,34 @@ def add_blocks(
                     continue
                 for a in range(starts[z * n + i], starts[z * n + i + 1]):
                     first = factor * values[a]
-                    right[columns[a]] += first * target[z, j]
+                    if first == 0:
+                        continue
+                    row = columns[a]
+                    right[row] += first * target[z, j]
                     for b in range(starts[z * n + j], starts[z * n + j + 1]):
-                        normal[columns[a], columns[b]] += first * values[b]
+                        if columns[b] > row:
+                            break
+                        normal[row, columns[b]] += first * values[b]
 
 
 @compiled
 def add_rows(starts: Index, columns: Index, values: Series, weight: Series, normal: Series) -> None:
-    """Add the squares of sparse rows, each times its weight, to normal equations."""
+    """Add the squares of sparse rows, each times its weight, to the lower triangle of normal equations."""
     for row in range(weight.size):
         square = weight[row] ** 2
         if square == 0:
             continue
         for a in range(starts[row], starts[row + 1]):
             for b in range(starts[row], starts[row + 1]):
-                normal[columns[a], columns[b]] += square * values[a] * values[b]
+                if columns[b] <= columns[a]:
+                    normal[columns[a], columns[b]] += square * values[a] * values[b]
+
+
+@compiled
+def times(starts: Index, columns: Index, values: Series, vector: Series, product: Series) -> None:
+    """Sparse rows times a vector."""
+    for row in range(product.size):
+        total = 0.0
+        for a in range(starts[row], starts[row + 1]):
+            total += values[a] * vector[columns[a]]
+        product[row] = total

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -289,6 +290,7 @@ def _fitted_spreads(model: DriftModel, start: Spreads, floor: float | Series, ti
     names = ["anatomy", "slope", "bump", "bend", "attenuation", *(["agarose"] if tied.any() else []), "jitter"]
     spreads = start
 
+    @cache  # the last round of each step tries again what the round before it tried
     def cost(trial: Spreads) -> float:
         # A weak prior keeps what the data do not tell where it was.
         weak = sum((np.log(getattr(trial, k) / getattr(start, k)) / 2) ** 2 for k in names if k != "jitter")

@@ -74,7 +74,7 @@ def differences(width: int, start: int, length: int, weights: tuple[float, ...])
 def normal_equations(
     design: scipy.sparse.csr_array, weight: Series, target: Series, priors: Priors, prior_weight: Series
 ) -> tuple[Series | scipy.sparse.csr_array, Series]:
-    """Both sides of the normal equations; dense where there are few unknowns.
+    """Both sides of the normal equations; dense, in the lower triangle alone, where there are few unknowns.
 
     Rows of the design belong to planes in turn, whose observations have the `weight` `(plane, slot, slot)` and the
     `target` `(plane, slot)`.
@@ -90,6 +90,15 @@ def normal_equations(
     blocks = scipy.sparse.bsr_array((weight, np.arange(len(weight)), np.arange(len(weight) + 1)))
     weighted, weighed = blocks @ design, priors.weighed(prior_weight)
     return scipy.sparse.csr_array(design.T @ weighted + weighed.T @ weighed), weighted.T @ target.ravel()
+
+
+def product(rows: scipy.sparse.csr_array, vector: Series) -> Series:
+    """Sparse rows times a vector."""
+    from xoctnorm.kernels import compiled_drift
+
+    found = np.empty(rows.shape[0])
+    compiled_drift.times(rows.indptr, rows.indices, rows.data, vector, found)
+    return found
 
 
 @dataclass(frozen=True)
@@ -109,17 +118,22 @@ class Factor:
 
     @classmethod
     def of(cls, normal: Series | scipy.sparse.csr_array) -> Factor:
-        """Factor equations, scaled to a diagonal of 1."""
+        """Factor equations, scaled to a diagonal of 1; of dense ones, the lower triangle is looked at."""
         scale = 1 / np.sqrt(normal.diagonal())
         size = len(scale)
         ridge, log_scale = 1e-13, 2 * float(np.log(scale).sum())
         if isinstance(normal, np.ndarray):
             scaled = normal * (scale[:, None] * scale)
-            scaled[np.diag_indices(size)] += ridge
-            lower = scipy.linalg.cho_factor(scaled, lower=True, overwrite_a=True, check_finite=False)
-            log_det = 2 * float(np.log(np.diag(lower[0])).sum())
+            scaled.flat[:: size + 1] += ridge
+            # LAPACK itself: around it, SciPy's functions take as long as the factor of a small matrix.
+            lower, failed = scipy.linalg.lapack.dpotrf(scaled, lower=1, clean=0)
+            if failed:
+                raise np.linalg.LinAlgError("normal equations are not positive definite")
+            log_det = 2 * float(np.log(np.diag(lower)).sum())
 
-            solve_scaled: Callable[[Series], Series] = partial(scipy.linalg.cho_solve, lower, check_finite=False)
+            def solve_scaled(right: Series) -> Series:
+                solved: Series = scipy.linalg.lapack.dpotrs(lower, right, lower=1)[0]
+                return solved
 
         else:
             from scipy.sparse.linalg import splu

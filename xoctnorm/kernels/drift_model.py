@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from xoctnorm.kernels.class_sums import ClassSums
 from xoctnorm.kernels.classes import AGAROSE, TISSUES
-from xoctnorm.kernels.drift_equations import Factor, normal_equations
+from xoctnorm.kernels.drift_equations import Factor, normal_equations, product
 from xoctnorm.kernels.drift_unknowns import KIND, N_CLASSES, OFFSET, SET, Planes, Unknowns
 
 Series = NDArray[np.float64]
@@ -248,9 +248,9 @@ class DriftModel:
         normal, right = normal_equations(design, weight, y, priors, prior_weight)
         factor = Factor.of(normal)
         u = factor.solve(right)
-        left = y - (design @ u).reshape(y.shape)
+        left = y - product(design, u).reshape(y.shape)
         misfit = float(
-            np.sum(left * (weight @ left[..., None])[..., 0]) + np.sum((prior_weight * (priors.rows @ u)) ** 2)
+            np.sum(left * (weight @ left[..., None])[..., 0]) + np.sum((prior_weight * product(priors.rows, u)) ** 2)
         )
         log_det += factor.log_det
         # Deviations of priors that are themselves estimated belong into the likelihood.
