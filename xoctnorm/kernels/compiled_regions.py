@@ -18,31 +18,61 @@ ACROSS = np.float64(np.float32(0.7))  # weight of a neighbour over a corner
 def flood(surface: Image, start: Bool) -> Image:
     """Lowest level that has to be passed on a way to every pixel, over sides and corners, from the nearest `start`.
 
-    Sweeps to and fro go on until nothing sinks any more.
+    One sweep down and one up, then on from the few pixels from which a neighbour may still sink, first come, first
+    served (Vincent's hybrid reconstruction).
     """
     n_y, n_x = surface.shape
-    level = np.full((n_y + 2, n_x + 2), np.float32(np.inf))
+    width = n_x + 2
+    level = np.full((n_y + 2) * width, np.float32(np.inf))
+    ground = level.copy()
     for y in range(n_y):
         for x in range(n_x):
+            place = _index((y + 1) * width + x + 1)
+            ground[place] = surface[y, x]
             if start[y, x]:
-                level[y + 1, x + 1] = surface[y, x]
-    sinking = True
-    while sinking:
-        sinking = False
-        for y in range(1, n_y + 1):
-            for x in range(1, n_x + 1):
-                above = min(min(level[y - 1, x - 1], level[y - 1, x]), min(level[y - 1, x + 1], level[y, x - 1]))
-                lowest = max(above, surface[y - 1, x - 1])
-                if lowest < level[y, x]:
-                    level[y, x] = lowest
-        for y in range(n_y, 0, -1):
-            for x in range(n_x, 0, -1):
-                below = min(min(level[y + 1, x - 1], level[y + 1, x]), min(level[y + 1, x + 1], level[y, x + 1]))
-                lowest = max(below, surface[y - 1, x - 1])
-                if lowest < level[y, x]:
-                    level[y, x] = lowest
-                    sinking = True
-    return level[1:-1, 1:-1].copy()
+                level[place] = surface[y, x]
+    waiting, is_waiting = np.empty(n_y * n_x + 1, np.int32), np.zeros(level.size, np.bool_)
+    first = last = 0
+    for y in range(1, n_y + 1):
+        for place in range(y * width + 1, y * width + 1 + n_x):
+            i, up = _index(place), _index(place - width)
+            above = min(min(level[up - _index(1)], level[up]), min(level[up + _index(1)], level[i - _index(1)]))
+            level[i] = min(max(above, ground[i]), level[i])
+    for y in range(n_y, 0, -1):
+        for place in range(y * width + n_x, y * width, -1):
+            i, down = _index(place), _index(place + width)
+            below = min(min(level[down - _index(1)], level[down]), min(level[down + _index(1)], level[i + _index(1)]))
+            level[i] = min(max(below, ground[i]), level[i])
+    for y in range(1, n_y + 1):
+        for place in range(y * width + 1, y * width + 1 + n_x):
+            i, up = _index(place), _index(place - width)
+            above = min(min(level[up - _index(1)], level[up]), min(level[up + _index(1)], level[i - _index(1)]))
+            level[i] = min(max(above, ground[i]), level[i])
+    for y in range(n_y, 0, -1):
+        for place in range(y * width + n_x, y * width, -1):
+            i, down = _index(place), _index(place + width)
+            below = min(min(level[down - _index(1)], level[down]), min(level[down + _index(1)], level[i + _index(1)]))
+            here = min(max(below, ground[i]), level[i])
+            level[i] = here
+            for beside in (i + _index(1), down - _index(1), down, down + _index(1)):
+                if max(here, ground[beside]) < level[beside]:
+                    waiting[last], is_waiting[i] = place, True
+                    last += 1
+                    break
+    while first != last:
+        place = waiting[first]
+        first = first + 1 if first + 1 < waiting.size else 0
+        is_waiting[place] = False
+        here = level[place]
+        for row in (-width, 0, width):
+            for beside in range(place + row - 1, place + row + 2):
+                lowest = max(here, ground[beside])
+                if lowest < level[beside]:
+                    level[beside] = lowest
+                    if not is_waiting[beside]:
+                        waiting[last], is_waiting[beside] = beside, True
+                        last = last + 1 if last + 1 < waiting.size else 0
+    return level.reshape(n_y + 2, width)[1:-1, 1:-1].copy()
 
 
 @compiled
@@ -50,18 +80,26 @@ def weigh_neighbours(belief: Image, evidence: Image, weighed: Image) -> None:
     """Half of the evidence and of what the eight neighbours believe, corners less, borders being repeated outwards."""
     n_y, n_x = belief.shape
     for y in range(n_y):
-        up, down = max(y - 1, 0), min(y + 1, n_y - 1)
-        for x in range(n_x):
-            left, right = max(x - 1, 0), min(x + 1, n_x - 1)
-            around = ACROSS * belief[up, left]
-            around += belief[up, x]
-            around += ACROSS * belief[up, right]
-            around += belief[y, left]
-            around += belief[y, right]
-            around += ACROSS * belief[down, left]
-            around += belief[down, x]
-            around += ACROSS * belief[down, right]
-            weighed[y, x] = (evidence[y, x] + np.float32(around)) / np.float32(2)
+        up, row, down = belief[max(y - 1, 0)], belief[y], belief[min(y + 1, n_y - 1)]
+        told, out = evidence[y], weighed[y]
+        for x in range(1, n_x - 1):
+            out[_index(x)] = (told[_index(x)] + _around(up, row, down, x - 1, x, x + 1)) / np.float32(2)
+        for x in (0, n_x - 1):  # apart, so that the rest is made of vector instructions
+            out[x] = (told[x] + _around(up, row, down, max(x - 1, 0), x, min(x + 1, n_x - 1))) / np.float32(2)
+
+
+@compiled
+def _around(up: Floats, row: Floats, down: Floats, left: int, x: int, right: int) -> np.float32:
+    """What the neighbours of a pixel believe together."""
+    around = ACROSS * up[_index(left)]
+    around += up[_index(x)]
+    around += ACROSS * up[_index(right)]
+    around += row[_index(left)]
+    around += row[_index(right)]
+    around += ACROSS * down[_index(left)]
+    around += down[_index(x)]
+    around += ACROSS * down[_index(right)]
+    return np.float32(around)
 
 
 @compiled
@@ -90,21 +128,57 @@ def block_means(values: Floats, n_x: int, factor: int, mean: Image) -> None:
     n_y = values.size // n_x
     totals, counts = np.empty(n_x), np.empty(n_x, np.int32)
     for row in range(mean.shape[0]):
-        n_rows = min(factor, n_y - row * factor)
-        totals[:], counts[:] = 0, 0
-        for y in range(n_rows):
-            start = (row * factor + y) * n_x
-            for first in range(0, n_x, BLOCK):
-                fetch(values, _index(start + first))
-                for x in range(first, min(first + BLOCK, n_x)):
-                    value = values[_index(start + x)]
-                    has = (value == value) & (value != 0)
-                    totals[_index(x)] += np.float64(value if has else np.float32(0))
-                    counts[_index(x)] += np.int32(has)
+        lines = range(row * factor, min(row * factor + factor, n_y))
+        totals[:] = 0
+        n_present = 0
+        for y in lines:
+            n_present += _add_line(values, y * n_x, totals)
+        if n_present == len(lines) * n_x:  # as mostly: then nothing need be counted
+            _means_of_whole(totals, factor, len(lines), mean[row])
+            continue
+        counts[:] = 0
+        for y in lines:
+            for x in range(n_x):
+                value = values[_index(y * n_x + x)]
+                counts[_index(x)] += np.int32((value == value) & (value != 0))
         for column in range(mean.shape[1]):
             n_columns = min(factor, n_x - column * factor)
             total, count = 0.0, 0
             for x in range(column * factor, column * factor + n_columns):
                 total += totals[_index(x)]
                 count += counts[_index(x)]
-            mean[row, column] = np.float32(total / count) if 2 * count >= n_rows * n_columns and count else np.nan
+            mean[row, column] = np.float32(total / count) if 2 * count >= len(lines) * n_columns and count else np.nan
+
+
+@compiled
+def _add_line(values: Floats, start: int, totals: NDArray[np.float64]) -> int:
+    """Add the values of a line that are neither NaN nor 0 to totals; returns how many there are."""
+    n_present = 0
+    for first in range(0, totals.size, BLOCK):
+        fetch(values, _index(start + first))
+        of_block = np.int32(0)
+        for x in range(first, min(first + BLOCK, totals.size)):
+            value = values[_index(start + x)]
+            has = (value == value) & (value != 0)
+            totals[_index(x)] += np.float64(value if has else np.float32(0))
+            of_block = np.int32(of_block + has)
+        n_present += int(of_block)
+    return n_present
+
+
+@compiled
+def _means_of_whole(totals: NDArray[np.float64], factor: int, n_lines: int, mean: Floats) -> None:
+    """Means of the blocks of some lines that have data everywhere."""
+    n_blocks, x = totals.size // factor, 0
+    n_pixels = np.float64(n_lines * factor)
+    for column in range(n_blocks):
+        total = 0.0
+        for _ in range(factor):
+            total += totals[_index(x)]
+            x += 1
+        mean[_index(column)] = np.float32(total / n_pixels)
+    if n_blocks < mean.size:  # the last is smaller
+        total = 0.0
+        for value in totals[x:]:
+            total += value
+        mean[n_blocks] = np.float32(total / (n_lines * (totals.size - x)))
