@@ -11,6 +11,7 @@ from hypothesis.extra.numpy import arrays
 from xoctnorm.kernels import (
     compiled,
     compiled_histograms,
+    compiled_images,
     compiled_quality,
     compiled_regions,
     compiled_steps,
@@ -128,6 +129,20 @@ def test_neighbours_have_the_same_bits(shape):
     for kernels, weighed in zip((compiled_regions, generic_regions), found, strict=True):
         kernels.weigh_neighbours(belief, evidence, weighed)
     np.testing.assert_array_equal(*found)
+
+
+@pytest.mark.parametrize("shape", [(9, 12), (10, 13), (1, 7)])
+def test_parts_and_blocks_of_masks(shape):
+    rng = np.random.default_rng(3)
+    parts, table = rng.integers(0, 9, shape).astype(np.int32), rng.random(9) < 0.5
+    picked = np.empty((2, parts.size), bool)
+    counts = np.zeros((2, -(-shape[0] // 3), -(-shape[1] // 3)), np.int64)
+    for kernels, out, count in zip((compiled_images, generic_regions), picked, counts, strict=True):
+        kernels.pick(table, parts.reshape(-1), out)
+        kernels.count_blocks(table[parts], 3, count)
+    np.testing.assert_array_equal(picked, [table[parts.reshape(-1)]] * 2)
+    np.testing.assert_array_equal(counts[0], counts[1])
+    assert counts[0].sum() == table[parts].sum()
 
 
 @anything

@@ -25,6 +25,7 @@ Result = TypeVar("Result")
 NDIMAGE = {"numpy": "scipy.ndimage", "cupy": "cupyx.scipy.ndimage"}
 _GENERIC = {  # where counterparts of compiled loops are, if not in `generic`
     "compiled_gaussian": "generic_regions",
+    "compiled_images": "generic_regions",
     "compiled_quality": "generic_quality",
     "compiled_regions": "generic_regions",
 }

@@ -27,50 +27,38 @@ def flood(surface: Image, start: Bool) -> Image:
     ground = level.copy()
     for y in range(n_y):
         for x in range(n_x):
-            place = _index((y + 1) * width + x + 1)
-            ground[place] = surface[y, x]
+            ground[(y + 1) * width + x + 1] = surface[y, x]
             if start[y, x]:
-                level[place] = surface[y, x]
-    waiting, is_waiting = np.empty(n_y * n_x + 1, np.int32), np.zeros(level.size, np.bool_)
+                level[(y + 1) * width + x + 1] = surface[y, x]
+    waiting, is_waiting = np.empty(n_y * n_x + 1, np.int64), np.zeros(level.size, np.bool_)
     first = last = 0
     for y in range(1, n_y + 1):
-        for place in range(y * width + 1, y * width + 1 + n_x):
-            i, up = _index(place), _index(place - width)
-            above = min(min(level[up - _index(1)], level[up]), min(level[up + _index(1)], level[i - _index(1)]))
+        for i in range(y * width + 1, y * width + 1 + n_x):
+            up = i - width
+            above = min(min(level[up - 1], level[up]), min(level[up + 1], level[i - 1]))
             level[i] = min(max(above, ground[i]), level[i])
     for y in range(n_y, 0, -1):
-        for place in range(y * width + n_x, y * width, -1):
-            i, down = _index(place), _index(place + width)
-            below = min(min(level[down - _index(1)], level[down]), min(level[down + _index(1)], level[i + _index(1)]))
+        for i in range(y * width + n_x, y * width, -1):
+            down = i + width
+            below = min(min(level[down - 1], level[down]), min(level[down + 1], level[i + 1]))
             level[i] = min(max(below, ground[i]), level[i])
-    for y in range(1, n_y + 1):
-        for place in range(y * width + 1, y * width + 1 + n_x):
-            i, up = _index(place), _index(place - width)
-            above = min(min(level[up - _index(1)], level[up]), min(level[up + _index(1)], level[i - _index(1)]))
-            level[i] = min(max(above, ground[i]), level[i])
-    for y in range(n_y, 0, -1):
-        for place in range(y * width + n_x, y * width, -1):
-            i, down = _index(place), _index(place + width)
-            below = min(min(level[down - _index(1)], level[down]), min(level[down + _index(1)], level[i + _index(1)]))
-            here = min(max(below, ground[i]), level[i])
-            level[i] = here
-            for beside in (i + _index(1), down - _index(1), down, down + _index(1)):
-                if max(here, ground[beside]) < level[beside]:
-                    waiting[last], is_waiting[i] = place, True
+            for place in (i + 1, down - 1, down, down + 1):
+                if max(level[i], ground[place]) < level[place]:
+                    waiting[last], is_waiting[i] = i, True
                     last += 1
                     break
     while first != last:
-        place = waiting[first]
+        here = waiting[_index(first)]
         first = first + 1 if first + 1 < waiting.size else 0
-        is_waiting[place] = False
-        here = level[place]
+        is_waiting[_index(here)] = False
         for row in (-width, 0, width):
-            for beside in range(place + row - 1, place + row + 2):
-                lowest = max(here, ground[beside])
+            for place in range(here + row - 1, here + row + 2):
+                beside = _index(place)
+                lowest = max(level[_index(here)], ground[beside])
                 if lowest < level[beside]:
                     level[beside] = lowest
                     if not is_waiting[beside]:
-                        waiting[last], is_waiting[beside] = beside, True
+                        waiting[_index(last)], is_waiting[beside] = place, True
                         last = last + 1 if last + 1 < waiting.size else 0
     return level.reshape(n_y + 2, width)[1:-1, 1:-1].copy()
 

@@ -57,3 +57,13 @@ def block_means(values: Any, n_x: int, factor: int, mean: Any) -> None:
     total, count, whole = sums_of_blocks(plane, (plane == plane) & (plane != 0), factor, mean.shape)
     enough = (2 * count >= whole) & (count > 0)
     mean[...] = xp.where(enough, total / xp.maximum(count, 1), np.nan)
+
+
+def pick(table: Any, number: Any, out: Any) -> None:
+    """``out[:] = table[number]`` of flat arrays."""
+    out[...] = table[number]
+
+
+def count_blocks(mask: Any, factor: int, count: Any) -> None:
+    """Add how many pixels of each block of `factor` x `factor` are marked."""
+    count += sums_of_blocks(mask, mask, factor, count.shape)[1].astype(np.int64)

@@ -10,7 +10,7 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from xoctnorm.kernels.backend import namespace, ndimage_of
+from xoctnorm.kernels.backend import kernels_for, namespace, ndimage_of
 from xoctnorm.kernels.morphology import eroded
 from xoctnorm.kernels.order_statistics import median
 from xoctnorm.threads import in_threads
@@ -99,7 +99,14 @@ def field_without(empty: Bool) -> Bool:
     parts, _ = scipy.ndimage.label(empty)
     large: Bool = np.bincount(parts.ravel()) >= _SPECK
     large[0] = False
-    return ~large[parts]
+    return ~picked(large, parts)
+
+
+def picked(table: Bool, parts: NDArray[np.signedinteger]) -> Bool:
+    """``table[parts]``, which takes NumPy five times as long."""
+    found: Bool = namespace(parts).empty(parts.shape, dtype=bool)
+    kernels_for(parts, "compiled_images").pick(table, kernels_for(parts).frozen(parts), found.reshape(-1))
+    return found
 
 
 def rim(field: Bool) -> Bool:
@@ -114,8 +121,7 @@ def connected(mask: Bool, start: Bool) -> Bool:
     begun = namespace(mask).zeros(count + 1, dtype=bool)
     begun[parts[start]] = True
     begun[0] = False
-    holding: Bool = begun[parts]
-    return holding
+    return picked(begun, parts)
 
 
 def average(values: NDArray[np.floating], where: Bool, sigma: float, far: float | None = None) -> Image:

@@ -10,6 +10,7 @@ import scipy
 from numpy.typing import NDArray
 
 from xoctnorm.kernels.backend import kernels_for, namespace, ndimage_of, numbers, on_host, to_host
+from xoctnorm.kernels.levels import picked
 from xoctnorm.kernels.steps import AS_THEY_ARE
 from xoctnorm.kernels.strips import strips
 from xoctnorm.threads import in_threads
@@ -125,10 +126,9 @@ def without_small_parts(mask: NDArray[np.bool_], field: NDArray[np.bool_], least
 
 def _small_parts(mask: NDArray[np.bool_], least: float) -> NDArray[np.bool_]:
     parts, _ = ndimage_of(mask).label(mask)
-    is_small = namespace(mask).bincount(parts.ravel()) < least
-    is_small[0] = False
-    small: NDArray[np.bool_] = is_small[parts]
-    return small
+    small: NDArray[np.bool_] = namespace(mask).bincount(parts.ravel()) < least
+    small[0] = False
+    return picked(small, parts)
 
 
 def otsu_agarose_mask(mean: NDArray[np.floating], smoothing_sigma: float) -> tuple[NDArray[np.bool_], float]:

@@ -230,6 +230,8 @@ def _rise(given: tuple[Outlined, Bool | None]) -> Image:
 
 def _coarse_average(values: Image, where: Bool) -> Image:
     """Average over `REACH` pixels, and on beyond as far as it goes, on a coarse grid."""
+    from xoctnorm.kernels.compiled_images import interpolate
+
     block = int(REACH) // 4
     n_y, n_x = (-(-n // block) for n in values.shape)
     padding = [(0, n_y * block - values.shape[0]), (0, n_x * block - values.shape[1])]
@@ -241,6 +243,6 @@ def _coarse_average(values: Image, where: Bool) -> Image:
     known = weight > 1e-9 * weight.max()
     coarse = np.divide(total, weight, out=np.full_like(total, total.sum() / weight.sum()), where=known)
     y, x = ((np.arange(n) + 0.5) / block - 0.5 for n in values.shape)
-    grid = np.meshgrid(y, x, indexing="ij")
-    fine: Image = scipy.ndimage.map_coordinates(coarse, grid, order=1, mode="nearest").astype(np.float32)
+    fine = np.empty(values.shape, np.float32)
+    interpolate(coarse, y, x, fine)
     return fine

@@ -42,7 +42,8 @@ class Stepped(NamedTuple):
 
     def empty(self) -> Bool:
         """Where there is no data."""
-        is_empty: Bool = (~np.isfinite(self.table) | (self.table == 0))[self.code]
+        without: Bool = ~np.isfinite(self.table) | (self.table == 0)
+        is_empty: Bool = without[self.code] if without[1:].any() else self.code == 0
         return is_empty
 
 
@@ -124,6 +125,9 @@ class SectionImages:
 
 def _in_steps(image: Image, code: NDArray[np.uint8]) -> Image:
     """Write the steps of an image, equal in its logarithm, or in itself where it is not above 0; returns the table."""
+    from xoctnorm.kernels.compiled import frozen
+    from xoctnorm.kernels.compiled_images import to_steps
+
     some = spread(image)
     some = some[np.isfinite(some) & (some != 0)]
     above = some[some > 0]
@@ -135,11 +139,9 @@ def _in_steps(image: Image, code: NDArray[np.uint8]) -> Image:
     levels = ends[0] + np.arange(_STEPS + 1) * (ends[1] - ends[0]) / _STEPS
     per_step = np.float32(_STEPS / (ends[1] - ends[0]) if ends[1] > ends[0] else 0)
     for rows in strips(image.shape):
-        part = image[rows]
-        has = np.isfinite(part) & (part != 0)
+        part = np.ascontiguousarray(image[rows])
         with np.errstate(invalid="ignore", divide="ignore"):  # what has no logarithm, or no data
-            steps = ((np.log(part) if by_log else part) - np.float32(ends[0])) * per_step
-        steps = np.nan_to_num(steps, copy=False)
-        steps = np.rint(np.clip(steps, 0, _STEPS, out=steps), out=steps)
-        code[rows] = np.where(has, steps.astype(np.uint8) + np.uint8(1), np.uint8(0))
+            scaled = np.log(part) if by_log else part
+        in_strip = code[rows].reshape(-1)  # a view
+        to_steps(frozen(part), frozen(scaled), np.float32(ends[0]), per_step, np.float32(_STEPS), in_strip)
     return np.append(np.nan, np.exp(levels) if by_log else levels).astype(np.float32)
