@@ -1,4 +1,4 @@
-"""Compiled loops over single pixels of images, against NumPy and SciPy."""
+"""Compiled loops over single pixels of images, and over their levels, against NumPy and SciPy."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from xoctnorm.kernels.coarse import block_sums, coarse_mask
 from xoctnorm.kernels.compiled import frozen
 from xoctnorm.kernels.compiled_images import count_blocks, interpolate, to_steps
 from xoctnorm.kernels.levels import picked
+from xoctnorm.kernels.modes import _density
+from xoctnorm.kernels.order_statistics import percentile_in_double
 
 
 @pytest.mark.parametrize("by_log", [False, True])
@@ -38,6 +40,32 @@ def test_entries_of_a_table_are_picked():
     table, parts = rng.random(20) < 0.5, rng.integers(0, 20, (31, 17)).astype(np.int32)
     np.testing.assert_array_equal(picked(table, parts), table[parts])
     np.testing.assert_array_equal(picked(table, parts[:, ::2]), table[parts[:, ::2]])
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 300, 60000])
+@pytest.mark.parametrize("q", [0.1, 25, 99.9])
+def test_percentiles_are_those_of_a_list_of_them(n, q):
+    rng = np.random.default_rng(n)
+    for values in (rng.gamma(6, size=n), rng.normal(size=n), rng.integers(0, 4, n), np.ones(n)):
+        single = values.astype(np.float32)
+        assert percentile_in_double(single, q) == np.percentile(single, [q])[0]
+
+
+@pytest.mark.parametrize("values", [[3.0] * 500, [1.0, 1.000003] * 50, [-2.0, 5.0, 5.0]])
+def test_modes_count_few_values_as_numpy_does(values):
+    single = np.array(values, np.float32)
+    low, high = float(single.min()), float(single.max())
+    _, counts, _ = _density(single, 0.05)
+    expected, _ = np.histogram(single, counts.size, range=(low, high) if high > low else (low, low + 1))
+    np.testing.assert_array_equal(counts, expected)
+
+
+@pytest.mark.parametrize("bandwidth", [0.01, 0.3])
+def test_modes_count_as_numpy_does(bandwidth):
+    single = np.random.default_rng(5).normal(-3, 1, 50000).astype(np.float32)
+    _, counts, _ = _density(single, bandwidth)
+    expected, _ = np.histogram(single, counts.size, range=(float(single.min()), float(single.max())))
+    np.testing.assert_array_equal(counts, expected)
 
 
 @pytest.mark.parametrize("shape", [(40, 51), (7, 3), (1, 1)])

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from xoctnorm.kernels.backend import kernels_for, namespace, ndimage_of
 from xoctnorm.kernels.morphology import eroded
-from xoctnorm.kernels.order_statistics import median
+from xoctnorm.kernels.order_statistics import median, percentile_in_double
 from xoctnorm.threads import in_threads
 
 Bool = NDArray[np.bool_]
@@ -51,7 +51,7 @@ class Scale:
         values = means[np.isfinite(means) & (means != 0)]
         if not values.size:
             return cls(1.0)
-        low, high = np.percentile(values, [0.1, 99.9], overwrite_input=True).tolist()
+        low, high = (percentile_in_double(values, q) for q in (0.1, 99.9))
         del values
         scale = cls(low / 3) if low > 0 else cls(0.0, max((high - low) / 3, 1e-30))
         starts = [None] * len(means) if seeds is None else seeds

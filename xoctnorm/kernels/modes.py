@@ -7,6 +7,7 @@ import scipy
 from numpy.typing import NDArray
 
 from xoctnorm.kernels.levels import Image
+from xoctnorm.kernels.order_statistics import percentile_in_double
 
 _LEAST_SHARE = 0.01  # of the field, for a class
 _NARROWEST = 0.05  # structure of a distribution that is finer is no class of tissue
@@ -20,9 +21,14 @@ def flank(values: Image, centre: float) -> float:
 
 def _density(values: Image, bandwidth: float) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
     """Centres of bins, counts, and smoothed counts."""
+    from xoctnorm.kernels.compiled import frozen
+    from xoctnorm.kernels.compiled_histograms import bin_counts
+
     low, high = float(values.min()), float(values.max())
     n_bins = int(np.clip((high - low) / bandwidth * 4, 16, 4096))
-    counts, edges = np.histogram(values, n_bins, range=(low, high) if high > low else (low, low + 1))
+    edges = np.histogram_bin_edges(values, n_bins, range=(low, high) if high > low else (low, low + 1))
+    counts = np.zeros(n_bins, np.int64)
+    bin_counts(frozen(values), edges, counts)
     width = edges[1] - edges[0]
     density = scipy.ndimage.gaussian_filter1d(counts.astype(float), bandwidth / width, mode="constant")
     return (edges[1:] + edges[:-1]) / 2, counts, density
@@ -46,7 +52,7 @@ def darkest_mode(values: Image, noise: float) -> tuple[float, float]:
 
 def tissue_mode(values: Image, noise: float) -> float:
     """Centre of the darkest mode that holds 4 % of the values, else their lower quartile."""
-    low, high = np.percentile(values, [1, 99])
+    low, high = (percentile_in_double(values, q) for q in (1, 99))
     bandwidth = max((high - low) / 40, noise, _NARROWEST)
     x, counts, density = _density(values, bandwidth)
     share, last = np.cumsum(counts) / counts.sum(), len(x) - 1

@@ -145,6 +145,17 @@ def _percentile_in(part: Counted | None, values: Values, q: float, least: float 
     return between(*pair, q / 100 * (part.present - 1) % 1)
 
 
+def percentile_in_double(values: Values, q: float) -> float:
+    """Percentile of values without NaN, interpolated in float64: what `np.percentile` finds for a list of them."""
+    found = ends_of_all([counted(values, bracket_of(sample(values), q / 100))], q)
+    if found is None:
+        found = ends_of_all([counted(values, Bracket())], q)
+    assert found is not None
+    low, high, share = found
+    step, share = high - low, np.float64(share)
+    return float(low + step * share if share < 0.5 else high - step * (1 - share))
+
+
 class Ends(NamedTuple):
     """The two values between which a percentile lies, and its place between them, from 0 to 1."""
 
