@@ -59,33 +59,28 @@ def spread_slope(planes: Iterable[tuple[Plane, NDArray[np.bool_]]]) -> tuple[flo
 
 def _of_tiles(given: tuple[Plane, NDArray[np.bool_]]) -> NDArray[np.float64]:
     """Means and spreads of the tiles of a plane that have enough agarose, `(2, tile)`."""
+    from xoctnorm.kernels.compiled_spread import fill_tiles, means_and_spreads
+
     plane, agarose = given
-    kept = np.where(agarose & np.isfinite(plane) & (plane != 0), plane, np.float32(np.inf))
-    rows, columns = (np.array_split(np.arange(n), min(n, _TILES)) for n in plane.shape)
-    tiles = np.full((len(rows), len(columns), rows[0].size * columns[0].size), np.float32(np.inf))
-    for i, row in enumerate(rows):
-        for j, column in enumerate(columns):
-            tiles[i, j, : row.size * column.size] = kept[row[0] : row[-1] + 1, column[0] : column[-1] + 1].ravel()
-    tiles = tiles[np.isfinite(tiles).sum(axis=2) >= _FEWEST]
-    ordered = np.sort(tiles, axis=1).astype(np.float64)  # what does not count comes last
-    has = np.isfinite(ordered)
-    count = has.sum(axis=1, keepdims=True)
-    ordered[~has] = 0
-    mean = ordered.sum(axis=1) / count[:, 0]
-    # Not by a median: that of few integer values stays the same while the spread grows.
-    low, high = (_quantile(ordered, count, q) for q in _TRIMMED)
-    trimmed = np.clip(ordered, low, high)
-    trimmed -= trimmed.sum(axis=1, where=has, keepdims=True) / count
-    return np.stack([mean, np.sqrt((trimmed**2).sum(axis=1, where=has) / count[:, 0])])
+    rows, columns = (_edges(n) for n in plane.shape)
+    n_tiles = (rows.size - 1) * (columns.size - 1)
+    # One value more, which does not count, may be written behind the last.
+    tiles = np.empty((n_tiles, int(rows[1] * columns[1]) + 1), np.float32)
+    count = np.empty(n_tiles, np.int64)
+    fill_tiles(np.ascontiguousarray(plane), np.ascontiguousarray(agarose), rows, columns, tiles, count)
+    enough = count >= _FEWEST
+    found = np.empty((2, int(enough.sum())))
+    # The spread is not told by a median: that of few integer values stays the same while the spread grows.
+    means_and_spreads(np.sort(tiles[enough], axis=1), count[enough], *_TRIMMED, found)
+    return found
 
 
-def _quantile(ordered: NDArray[np.float64], count: NDArray[np.int64], q: float) -> NDArray[np.float64]:
-    """Quantile of the first `count` values of every row, which are sorted."""
-    place = q * (count - 1)
-    below = place.astype(np.int64)
-    low = np.take_along_axis(ordered, below, axis=1)
-    high = np.take_along_axis(ordered, np.minimum(below + 1, count - 1), axis=1)
-    return low + (place - below) * (high - low)
+def _edges(n: int) -> NDArray[np.int64]:
+    """Where tiles begin along an axis, and where the last ends; the first are the largest."""
+    n_tiles = min(n, _TILES)
+    number = np.arange(n_tiles + 1)
+    edges: NDArray[np.int64] = number * (n // n_tiles) + np.minimum(number, n % n_tiles)
+    return edges
 
 
 def scale_of_slope(slope: float, error: float) -> str | None:
