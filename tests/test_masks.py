@@ -14,9 +14,11 @@ from conftest import HOLDINGS, assert_same_bits, no_computing
 from xoctnorm import InputError, OctnormWarning, normalization
 from xoctnorm.corrections import BorderMask
 from xoctnorm.fitting import Call, fit
+from xoctnorm.kernels import consensus
 from xoctnorm.kernels.levels import Scale, imaged_field, rim
 from xoctnorm.kernels.masks import SectionMeans, otsu_agarose_mask, without_small_parts
 from xoctnorm.kernels.outlines import outline
+from xoctnorm.kernels.regions import region
 from xoctnorm.phantom import make_phantom
 
 CORTEX = Path(__file__).resolve().parents[2] / "shared" / "data" / "serial_section_cortex.tif"
@@ -525,6 +527,28 @@ def test_masks_per_section_however_they_are_given(fitted, way):
     result = volume.octnorm.normalize(drift="scale", agarose_mask=given)
     assert_same_bits(result, expected)
     np.testing.assert_array_equal(result.agarose_mask, expected.agarose_mask)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_agarose_that_is_found_ahead_is_what_is_found_in_turn(seed, monkeypatch):
+    volume = small(seed=seed, n_sections=7)["volume"]
+    ahead = volume.octnorm.agarose_mask(method="border", per_section=True)
+    monkeypatch.setattr(consensus._Likely, "region", lambda self, i, *given: consensus.region(*given))
+    np.testing.assert_array_equal(volume.octnorm.agarose_mask(method="border", per_section=True), ahead)
+
+
+def test_most_agarose_is_found_ahead(monkeypatch):
+    in_turn = []
+    likely = consensus._Likely.of
+
+    def found_ahead(*given):
+        found = likely(*given)
+        monkeypatch.setattr(consensus, "region", lambda *of_image: in_turn.append(1) or region(*of_image))
+        return found
+
+    monkeypatch.setattr(consensus._Likely, "of", found_ahead)
+    small(n_sections=7)["volume"].octnorm.agarose_mask(method="border", per_section=True)
+    assert len(in_turn) <= 2
 
 
 def test_a_method_by_its_name(fitted):

@@ -17,6 +17,7 @@ from xoctnorm.corrections.base import Correction
 from xoctnorm.errors import listed, raise_problems
 from xoctnorm.kernels.backend import alike, as_array, namespace
 from xoctnorm.kernels.coarse import coarse_factor, coarse_plane, coarse_seeds
+from xoctnorm.threads import in_threads
 from xoctnorm.volume import PlanesT, Volume
 
 if TYPE_CHECKING:  # what finds outlines is imported where that is done: importing the package has to be quick
@@ -206,7 +207,11 @@ class BorderMask(FoundMask):
             raise_problems("agarose mask", [f"method='border' finds {_NOTHING}"])
         least = self._least(volume, _DEFAULT_PIXELS) / factor**2
         masks = np.stack(
-            [without_small_parts(mask, one.field, least) for mask, one in zip(found.masks, outlined, strict=True)]
+            list(
+                in_threads(
+                    lambda i: without_small_parts(found.masks[i], outlined[i].field, least), range(len(found.masks))
+                )
+            )
         )
         measures = _measures(masks, [one.field for one in outlined])
         dims = (SECTIONS,) if self.wants_section_means else ()

@@ -64,13 +64,15 @@ def series_agarose(outlined: Shelf[Outlined], seeds: list[Bool | None]) -> Agaro
     if np.isnan(step):
         masks = np.zeros((count, *outlined[0].field.shape), bool)
         return Agarose(masks, (ABSENT,) * count, step, np.zeros(count), *np.full((2, count), np.nan))
-    clear = np.array([_clearness(one) if seeds[i] is None else np.inf for i, one in enumerate(outlined)])
+    clear = np.array(list(in_threads(_clearness, outlined)))
+    clear[[one is not None for one in seeds]] = np.inf
     clear[np.isinf(shares) & np.isfinite(clear)] = -1
     asked = np.zeros(count, bool)
+    likely = _Likely.of(outlined, seeds, step, shares)
     best: _Party | None = None
     for _ in range(_MOST_PARTIES):
         first = int(np.argmax(np.where(asked, -np.inf, clear)))
-        party = _party(first, outlined, seeds, step, shares)
+        party = _party(first, outlined, seeds, likely, step, shares)
         asked |= party.agreed
         best = party if best is None or party.agreed.sum() > best.agreed.sum() else best
         if np.isinf(clear).any() or asked.all() or best.agreed.sum() >= max(2, _ENOUGH * count):
@@ -98,8 +100,52 @@ class _Party:
         return np.array([how == OWN for how in self.origin])
 
 
+@dataclass(frozen=True)
+class _Likely:
+    """Agarose of every image as it most likely turns out, that of its own dark class: found side by side in threads.
+
+    Images are settled one after the other, and where this is what follows, it need not be found then.
+    """
+
+    masks: Bool
+    centre: NDArray[np.float64]
+    steps: NDArray[np.float64]
+
+    @classmethod
+    def of(
+        cls, outlined: Shelf[Outlined], seeds: list[Bool | None], step: float, shares: NDArray[np.float64]
+    ) -> _Likely:
+        """Level of tissue above agarose is what each image shows, unless it has seeds or shows hardly any."""
+        masks = np.zeros((len(outlined), *outlined[0].field.shape), bool)
+        centre, steps = np.full(len(outlined), np.nan), step * np.minimum(shares, 1)
+
+        def find(i: int) -> None:
+            one = outlined[i]
+            if one.found:
+                own_step = one.darkest_tissue - one.centre
+                if seeds[i] is None and own_step > step / 4:
+                    steps[i] = min(steps[i], own_step)
+                centre[i] = one.centre
+                masks[i] = region(one, centre[i], steps[i], seeds[i])
+
+        for _ in in_threads(find, range(len(outlined))):
+            pass
+        return cls(masks, centre, steps)
+
+    def region(self, i: int, one: Outlined, centre: float, step: float, seeds: Bool | None) -> Bool:
+        """What `region` finds in an image."""
+        is_known = centre == self.centre[i] and step == self.steps[i]
+        found: Bool = self.masks[i] if is_known else region(one, centre, step, seeds)
+        return found
+
+
 def _party(
-    first: int, outlined: Shelf[Outlined], seeds: list[Bool | None], step: float, shares: NDArray[np.float64]
+    first: int,
+    outlined: Shelf[Outlined],
+    seeds: list[Bool | None],
+    likely: _Likely,
+    step: float,
+    shares: NDArray[np.float64],
 ) -> _Party:
     """Settle all images from the first on, forwards and backwards.
 
@@ -110,7 +156,7 @@ def _party(
     masks = np.zeros((count, *outlined[0].field.shape), bool)
     beginning = outlined[first]
     centre[first], origin[first] = beginning.centre, OWN
-    masks[first] = region(beginning, centre[first], step, seeds[first])
+    masks[first] = likely.region(first, beginning, centre[first], step, seeds[first])
     steps = step * np.minimum(shares, 1)
     steps[first] = step
 
@@ -125,7 +171,7 @@ def _party(
                 steps[i] = min(steps[i], own)
             if np.isfinite(centre[i]):
                 steps[i] = steps[i] if origin[i] == OWN else step
-                masks[i] = region(one, centre[i], steps[i], seeds[i])
+                masks[i] = likely.region(i, one, centre[i], steps[i], seeds[i])
                 last, known = i, one
 
     for _ in in_threads(settle, (range(first + 1, count), range(first - 1, -1, -1))):
@@ -136,7 +182,7 @@ def _party(
             steps[i] = min(steps[i], own)
             if np.isfinite(centre[i]):
                 steps[i] = steps[i] if origin[i] == OWN else step
-                masks[i] = region(outlined[i], centre[i], steps[i], seeds[i])
+                masks[i] = likely.region(i, outlined[i], centre[i], steps[i], seeds[i])
                 break
             centre[i], origin[i] = np.nan, ABSENT
     return _Party(masks, origin, centre, steps)

@@ -186,7 +186,7 @@ def contrast(outlined: Shelf[Outlined]) -> tuple[float, NDArray[np.float64]]:
     the noise floor has eaten up the contrast, or the dark class is no agarose. It is infinite where tissue
     lies much higher: there what is empty, such as a tear, is the dark class. NaN, where no image has both.
     """
-    heights, remains = np.array([(_height(one.tissue_above), one.remains) for one in outlined]).T
+    heights, remains = np.array(list(in_threads(lambda one: (_height(one.tissue_above), one.remains), outlined))).T
     heights[heights <= 0] = np.nan
     shares = np.ones(len(outlined))
     if np.isnan(heights).all():
@@ -194,10 +194,8 @@ def contrast(outlined: Shelf[Outlined]) -> tuple[float, NDArray[np.float64]]:
     usual = float(np.nanpercentile(heights, 75, method="lower" if np.isfinite(heights).sum() > 2 else "linear"))
     low, high = heights < _LESS * usual, heights > usual / _LESS
     noise = float(np.median(remains))
-    steps = [
-        tissue_mode(outlined[i].tissue_above, noise)
-        for i in np.flatnonzero(np.isfinite(heights) & ~low & ~high).tolist()
-    ]
+    rows = np.flatnonzero(np.isfinite(heights) & ~low & ~high).tolist()
+    steps = list(in_threads(lambda i: tissue_mode(outlined[i].tissue_above, noise), rows))
     shares[low] = np.maximum(heights[low] / usual, 0.1)
     shares[high] = np.inf
     return max(float(np.median(steps)), noise), shares
