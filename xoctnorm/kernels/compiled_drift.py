@@ -133,15 +133,16 @@ def add_blocks(
                 if factor == 0:
                     continue
                 for a in range(starts[z * n + i], starts[z * n + i + 1]):
-                    first = factor * values[a]
+                    first = factor * values[_index(a)]
                     if first == 0:
                         continue
-                    row = columns[a]
+                    row = _index(columns[_index(a)])
                     right[row] += first * target[z, j]
                     for b in range(starts[z * n + j], starts[z * n + j + 1]):
-                        if columns[b] > row:
+                        column = _index(columns[_index(b)])
+                        if column > row:
                             break
-                        normal[row, columns[b]] += first * values[b]
+                        normal[row, column] += first * values[_index(b)]
 
 
 @compiled
@@ -155,6 +156,15 @@ def add_rows(starts: Index, columns: Index, values: Series, weight: Series, norm
             for b in range(starts[row], starts[row + 1]):
                 if columns[b] <= columns[a]:
                     normal[columns[a], columns[b]] += square * values[a] * values[b]
+
+
+@compiled
+def scale_lower(normal: Series, scale: Series, ridge: float, scaled: Series) -> None:
+    """Lower triangle of a matrix times the scale of its row and column, with a ridge on the diagonal."""
+    for row in range(scale.size):
+        for column in range(row + 1):
+            scaled[row, column] = normal[row, column] * (scale[row] * scale[column])
+        scaled[row, row] += ridge
 
 
 @compiled

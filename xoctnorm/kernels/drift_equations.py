@@ -123,10 +123,12 @@ class Factor:
         size = len(scale)
         ridge, log_scale = 1e-13, 2 * float(np.log(scale).sum())
         if isinstance(normal, np.ndarray):
-            scaled = normal * (scale[:, None] * scale)
-            scaled.flat[:: size + 1] += ridge
+            from xoctnorm.kernels import compiled_drift
+
             # LAPACK itself: around it, SciPy's functions take as long as the factor of a small matrix.
-            lower, failed = scipy.linalg.lapack.dpotrf(scaled, lower=1, clean=0)
+            lower = np.zeros((size, size), order="F")
+            compiled_drift.scale_lower(normal, scale, ridge, lower)
+            lower, failed = scipy.linalg.lapack.dpotrf(lower, lower=1, clean=0, overwrite_a=1)
             if failed:
                 raise np.linalg.LinAlgError("normal equations are not positive definite")
             log_det = 2 * float(np.log(np.diag(lower)).sum())
