@@ -68,7 +68,7 @@ def series_agarose(outlined: Shelf[Outlined], seeds: list[Bool | None]) -> Agaro
     clear[[one is not None for one in seeds]] = np.inf
     clear[np.isinf(shares) & np.isfinite(clear)] = -1
     asked = np.zeros(count, bool)
-    likely = _Likely.of(outlined, seeds, step, shares)
+    likely = _Likely.of(int(np.argmax(clear)), outlined, seeds, step, shares)
     best: _Party | None = None
     for _ in range(_MOST_PARTIES):
         first = int(np.argmax(np.where(asked, -np.inf, clear)))
@@ -104,16 +104,18 @@ class _Party:
 class _Likely:
     """Agarose of every image as it most likely turns out, that of its own dark class: found side by side in threads.
 
-    Images are settled one after the other, and where this is what follows, it need not be found then.
+    Images are settled one after the other, and where this is what follows, it need not be found then. In the first one
+    tissue has its usual level, a plain number: there, other than elsewhere, pixels are weighed in float32.
     """
 
+    first: int
     masks: Bool
     centre: NDArray[np.float64]
     steps: NDArray[np.float64]
 
     @classmethod
     def of(
-        cls, outlined: Shelf[Outlined], seeds: list[Bool | None], step: float, shares: NDArray[np.float64]
+        cls, first: int, outlined: Shelf[Outlined], seeds: list[Bool | None], step: float, shares: NDArray[np.float64]
     ) -> _Likely:
         """Level of tissue above agarose is what each image shows, unless it has seeds or shows hardly any."""
         masks = np.zeros((len(outlined), *outlined[0].field.shape), bool)
@@ -126,15 +128,15 @@ class _Likely:
                 if seeds[i] is None and own_step > step / 4:
                     steps[i] = min(steps[i], own_step)
                 centre[i] = one.centre
-                masks[i] = region(one, centre[i], steps[i], seeds[i])
+                masks[i] = region(one, centre[i], step if i == first else steps[i], seeds[i])
 
         for _ in in_threads(find, range(len(outlined))):
             pass
-        return cls(masks, centre, steps)
+        return cls(first, masks, centre, steps)
 
     def region(self, i: int, one: Outlined, centre: float, step: float, seeds: Bool | None) -> Bool:
         """What `region` finds in an image."""
-        is_known = centre == self.centre[i] and step == self.steps[i]
+        is_known = i != self.first and centre == self.centre[i] and step == self.steps[i]
         found: Bool = self.masks[i] if is_known else region(one, centre, step, seeds)
         return found
 
@@ -156,7 +158,8 @@ def _party(
     masks = np.zeros((count, *outlined[0].field.shape), bool)
     beginning = outlined[first]
     centre[first], origin[first] = beginning.centre, OWN
-    masks[first] = likely.region(first, beginning, centre[first], step, seeds[first])
+    is_known = first == likely.first and beginning.found
+    masks[first] = likely.masks[first] if is_known else region(beginning, centre[first], step, seeds[first])
     steps = step * np.minimum(shares, 1)
     steps[first] = step
 
