@@ -37,6 +37,7 @@ from xoctnorm.metadata import RESERVED, TABLE_COORDS, describe
 from xoctnorm.sections import ADD_SECTIONS, Sections, find_sections, plane_dims
 from xoctnorm.statistics import Survey, survey
 from xoctnorm.text import escaped, holdable
+from xoctnorm.threads import shared_threads
 from xoctnorm.volume import Planes, Volume, extra_dims, volume_dims
 
 _ONE_SECTION = Sections((0,), np.zeros(1, np.int64), np.zeros(1, np.int64))  # where those of the volume are wrong
@@ -50,6 +51,7 @@ class Call:
     parameters: Mapping[str, Any]
 
 
+@shared_threads()
 def fit(
     da: xr.DataArray,
     corrections: Sequence[Correction],

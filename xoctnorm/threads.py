@@ -6,8 +6,8 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager, nullcontext
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -17,6 +17,8 @@ VARIABLES = ("XOCTNORM_NUM_THREADS", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS")
 """Environment variables that limit the number of threads; the first that is set decides."""
 
 _NAME = "xoctnorm"
+_begun = threading.local()  # of every thread: the pool that it shares
+
 _POOLS = (_NAME, "ThreadPoolExecutor", "Dask-")  # names that threads of pools begin with
 
 
@@ -37,13 +39,15 @@ def thread_count() -> int:
 def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
     """Results of a function that releases the GIL, in the order of the items, a few of which wait for their turn.
 
-    Threads live as long as the call, so that none is missing after a fork.
+    Threads live as long as this call, or as the one around it that has begun `shared_threads`, so that none is missing
+    after a fork.
     """
     count = thread_count()
     if count == 1:
         yield from map(function, items)
         return
-    with ThreadPoolExecutor(count, thread_name_prefix=_NAME) as pool:
+    shared = _shared()
+    with ThreadPoolExecutor(count, thread_name_prefix=_NAME) if shared is None else nullcontext(shared) as pool:
         waiting: deque[Future[Result]] = deque()
         try:
             for item in items:
@@ -54,7 +58,29 @@ def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Ite
             while waiting:
                 yield waiting.popleft().result()
         finally:  # after an error, or Ctrl-C, what waits for its turn is not begun
-            pool.shutdown(wait=False, cancel_futures=True)
+            for future in waiting:
+                future.cancel()
+            wait(waiting)
+
+
+@contextmanager
+def shared_threads() -> Iterator[None]:
+    """Threads that all `in_threads` inside share: to start new ones for each takes time."""
+    if _shared() is not None:
+        yield
+        return
+    with ThreadPoolExecutor(thread_count(), thread_name_prefix=_NAME) as pool:
+        _begun.pool, _begun.process = pool, os.getpid()
+        try:
+            yield
+        finally:
+            _begun.pool = None
+
+
+def _shared() -> ThreadPoolExecutor | None:
+    """Threads that the call around this one has begun; none after a fork, which has no threads."""
+    pool: ThreadPoolExecutor | None = getattr(_begun, "pool", None)
+    return pool if pool is not None and _begun.process == os.getpid() else None
 
 
 @contextmanager
