@@ -10,7 +10,7 @@ from test_masks import relative_dice
 
 from xoctnorm.corrections import BorderMask
 from xoctnorm.corrections import agarose as border
-from xoctnorm.kernels import compiled
+from xoctnorm.kernels import compiled_regions
 from xoctnorm.kernels.coarse import coarse_seeds
 from xoctnorm.kernels.fine_outlines import enlarged
 from xoctnorm.phantom import make_phantom
@@ -89,9 +89,37 @@ def test_settled_pixels_follow_evidence_and_neighbours():
     belief = np.full((5, 5), 1, np.float32)
     places = np.array([6, 7, 12])
     evidence = np.array([-20, -1, 3], np.float32)
-    compiled.settle_pixels(belief.reshape(-1), places, evidence, 5, 6)
+    compiled_regions.settle_pixels(belief.reshape(-1), places, evidence, 5, 6)
     assert (belief.reshape(-1)[places] < 0).tolist() == [True, False, False]
     assert (np.delete(belief, places) == 1).all()
+
+
+@pytest.mark.parametrize("factor", [1, 2, 3])
+def test_pixels_that_need_not_be_asked_again_are_as_if_they_were(factor):
+    rng = np.random.default_rng(factor)
+    coarse = ndimage.gaussian_filter(rng.normal(size=(23, 31)), 2) > 0
+    shape = 23 * factor - factor // 2, 31 * factor - factor // 2
+    belief = np.empty((shape[0] + 2, shape[1] + 2), np.float32)
+    compiled_regions.believe_blocks(coarse, factor, belief)
+    expected = np.where(np.pad(enlarged(coarse, factor, shape), 1, mode="edge"), np.float32(-1), np.float32(1))
+    np.testing.assert_array_equal(belief, expected)
+    y, x = np.nonzero(rng.uniform(size=shape) < 0.5)
+    evidence = rng.uniform(-20, 20, y.size).astype(np.float32)
+    n_x = belief.shape[1]
+    places = (y + 1) * n_x + x + 1
+    compiled_regions.settle_pixels(belief.reshape(-1), places, evidence, n_x, 6)
+    settled = expected.reshape(-1)
+    for sweep in range(7):
+        for at, told in zip(places, evidence, strict=True):
+            around = np.float32(0)
+            if sweep:
+                left, right, up, down = (settled[at + step] for step in (-1, 1, -n_x, n_x))
+                corners = [settled[at + step] for step in (-n_x - 1, -n_x + 1, n_x - 1, n_x + 1)]
+                around = (
+                    left + right + up + down + np.float32(0.7) * (corners[0] + corners[1] + corners[2] + corners[3])
+                )
+            settled[at] = np.tanh((told + around) / np.float32(2))
+    np.testing.assert_allclose(belief.reshape(-1), settled, rtol=0, atol=2e-6)
 
 
 def test_specks_are_flipped():
@@ -101,7 +129,7 @@ def test_specks_are_flipped():
     looked_at = np.zeros(before.shape, bool)
     looked_at[10:-10, 10:-10] = True
     after = before.copy()
-    compiled.flip_specks(after.reshape(-1), np.flatnonzero(looked_at), after.shape[1], 12)
+    compiled_regions.flip_specks(after.reshape(-1), np.flatnonzero(looked_at), after.shape[1], 12)
     inner = np.zeros(before.shape, bool)
     inner[1:-1, 1:-1] = True
     changed = np.zeros(before.shape, bool)

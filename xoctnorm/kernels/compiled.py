@@ -262,55 +262,6 @@ def sum_where(values: Floats, where: NDArray[np.bool_], without: Number) -> tupl
 
 
 @compiled
-def settle_pixels(belief: Floats, places: NDArray[np.int64], evidence: Floats, n_x: int, sweeps: int) -> None:
-    """Decide some pixels of a plane by evidence and by neighbours that agree, in place; see `regions.settle`.
-
-    `belief` is -1 for agarose and 1 for tissue; no place is on the border of the plane.
-    """
-    for i in range(places.size):
-        belief[places[i]] = np.tanh(evidence[i] / np.float32(2))
-    for _ in range(sweeps):
-        for i in range(places.size):
-            at = places[i]
-            beside = belief[at - 1] + belief[at + 1] + belief[at - n_x] + belief[at + n_x]
-            across = belief[at - n_x - 1] + belief[at - n_x + 1] + belief[at + n_x - 1] + belief[at + n_x + 1]
-            belief[at] = np.tanh((evidence[i] + beside + np.float32(0.7) * across) / np.float32(2))
-
-
-@compiled
-def flip_specks(belief: Floats, places: NDArray[np.int64], n_x: int, least: Number) -> None:
-    """Flip the sign of connected parts of fewer than `least` pixels that have one of `places`, in place.
-
-    The border of the plane belongs to no part.
-    """
-    free, taken, done, border = np.uint8(0), np.uint8(1), np.uint8(2), np.uint8(3)
-    state = np.zeros(belief.size, np.uint8)
-    state[:n_x], state[-n_x:], state[::n_x], state[n_x - 1 :: n_x] = border, border, border, border
-    part = np.empty(int(least) + 5, np.int64)
-    for place in places:
-        if state[place] != free:
-            continue
-        part[0], state[place] = place, taken
-        n, at, kept = 1, 0, least <= 1
-        while at < n and not kept:  # a part that is large enough need not be followed to its end
-            for step in (-n_x, -1, 1, n_x):
-                beside = part[at] + step
-                if (belief[beside] < 0) != (belief[place] < 0):
-                    continue
-                if state[beside] == free:
-                    part[n], state[beside] = beside, taken
-                    n += 1
-                elif state[beside] == done:
-                    kept = True
-            kept |= n >= least
-            at += 1
-        for i in range(n):
-            state[part[i]] = done
-            if not kept:
-                belief[part[i]] *= -1
-
-
-@compiled
 def add_values(values: NDArray[Any], total: NDArray[np.float64]) -> None:
     """Add values to totals: ``total += values``."""
     for start in range(0, values.size, BLOCK):

@@ -91,6 +91,79 @@ def _around(up: Floats, row: Floats, down: Floats, left: int, x: int, right: int
 
 
 @compiled
+def believe_blocks(mask: Bool, factor: int, belief: Image) -> None:
+    """-1 for all pixels of the blocks of a mask, 1 for others, and around them one pixel that is as the next."""
+    n_y, n_x = belief.shape
+    for row in range(mask.shape[0]):
+        first, stop = row * factor + 1, min((row + 1) * factor + 1, n_y - 1)
+        line = belief[first]
+        for column in range(mask.shape[1]):
+            for x in range(column * factor + 1, min((column + 1) * factor + 1, n_x - 1)):
+                line[_index(x)] = np.float32(-1) if mask[row, column] else np.float32(1)
+        line[0], line[n_x - 1] = line[1], line[n_x - 2]
+        for y in range(first + 1, stop):
+            belief[y] = line
+    belief[0], belief[n_y - 1] = belief[1], belief[n_y - 2]
+
+
+@compiled
+def settle_pixels(belief: Floats, places: NDArray[np.int64], evidence: Floats, n_x: int, sweeps: int) -> None:
+    """Decide some pixels of a plane by evidence and by neighbours that agree, in place; see `regions.settle`.
+
+    `belief` is -1 for agarose and 1 for tissue; no place is on the border of the plane.
+    """
+    is_due = np.zeros(belief.size, np.bool_)  # what would stay as it is, is not asked again
+    for i in range(places.size):
+        belief[places[i]] = np.tanh(evidence[i] / np.float32(2))
+        is_due[places[i]] = True
+    for _ in range(sweeps):
+        for i in range(places.size):
+            at = places[i]
+            if not is_due[at]:
+                continue
+            is_due[at] = False
+            beside = belief[at - 1] + belief[at + 1] + belief[at - n_x] + belief[at + n_x]
+            across = belief[at - n_x - 1] + belief[at - n_x + 1] + belief[at + n_x - 1] + belief[at + n_x + 1]
+            last, belief[at] = belief[at], np.tanh((evidence[i] + beside + np.float32(0.7) * across) / np.float32(2))
+            if belief[at] != last:
+                for row in (at - n_x, at, at + n_x):
+                    is_due[row - 1] = is_due[row] = is_due[row + 1] = True
+
+
+@compiled
+def flip_specks(belief: Floats, places: NDArray[np.int64], n_x: int, least: Number) -> None:
+    """Flip the sign of connected parts of fewer than `least` pixels that have one of `places`, in place.
+
+    The border of the plane belongs to no part.
+    """
+    free, taken, done, border = np.uint8(0), np.uint8(1), np.uint8(2), np.uint8(3)
+    state = np.zeros(belief.size, np.uint8)
+    state[:n_x], state[-n_x:], state[::n_x], state[n_x - 1 :: n_x] = border, border, border, border
+    part = np.empty(int(least) + 5, np.int64)
+    for place in places:
+        if state[place] != free:
+            continue
+        part[0], state[place] = place, taken
+        n, at, kept = 1, 0, least <= 1
+        while at < n and not kept:  # a part that is large enough need not be followed to its end
+            for step in (-n_x, -1, 1, n_x):
+                beside = part[at] + step
+                if (belief[beside] < 0) != (belief[place] < 0):
+                    continue
+                if state[beside] == free:
+                    part[n], state[beside] = beside, taken
+                    n += 1
+                elif state[beside] == done:
+                    kept = True
+            kept |= n >= least
+            at += 1
+        for i in range(n):
+            state[part[i]] = done
+            if not kept:
+                belief[part[i]] *= -1
+
+
+@compiled
 def near(mask: Bool, radius: Number) -> Bool:
     """Pixels within a distance of those of a mask."""
     n_y, n_x = mask.shape

@@ -40,11 +40,12 @@ def fine_masks(
     def of_image(i: int) -> Bool:
         mean = images.stepped(i) if isinstance(images, SectionImages) else _Whole(images[i])
         field, coarse, seed = field_without(mean.empty()), found.masks[i], seeds[i]
-        mask = enlarged(coarse, factor, field.shape)
         if found.origin[i] in (OWN, BY_LEVEL) and coarse.any():
-            agarose = _Levels(outlined[i], coarse, found.centre[i], found.steps[i], factor, mask.shape)
-            mask = _decided_again(mean, mask, agarose, least)
+            agarose = _Levels(outlined[i], coarse, found.centre[i], found.steps[i], factor, field.shape)
+            mask = _decided_again(mean, agarose, least)
             mask = mask if seed is None else mask | seed
+        else:
+            mask = enlarged(coarse, factor, field.shape)
         return mask & field
 
     if isinstance(images, SectionImages):
@@ -106,16 +107,17 @@ class _Levels:
         return np.where(has, weighed, np.float32(0))
 
 
-def _decided_again(mean: Stepped | _Whole, mask: Bool, levels: _Levels, least: float) -> Bool:
+def _decided_again(mean: Stepped | _Whole, levels: _Levels, least: float) -> Bool:
     """The mask, in which pixels next to the outline are weighed one by one together with their neighbours."""
-    from xoctnorm.kernels import compiled
+    from xoctnorm.kernels.compiled_regions import believe_blocks, flip_specks, settle_pixels
 
-    y, x = np.nonzero(enlarged(levels.beside(), levels.factor, mask.shape))
-    belief = np.where(np.pad(mask, 1, mode="edge"), np.float32(-1), np.float32(1))
-    flat, n_x = belief.reshape(-1), belief.shape[1]
-    places = (y + 1) * n_x + x + 1
-    compiled.settle_pixels(flat, places, levels.evidence(mean, y, x), n_x, _SWEEPS)
-    compiled.flip_specks(flat, places, n_x, least)
+    n_y, n_x = levels.shape
+    belief = np.empty((n_y + 2, n_x + 2), np.float32)
+    believe_blocks(levels.coarse, levels.factor, belief)
+    y, x = np.divmod(np.flatnonzero(enlarged(levels.beside(), levels.factor, levels.shape)), n_x)
+    flat, places = belief.reshape(-1), (y + 1) * (n_x + 2) + x + 1
+    settle_pixels(flat, places, levels.evidence(mean, y, x), n_x + 2, _SWEEPS)
+    flip_specks(flat, places, n_x + 2, least)
     decided: Bool = belief[1:-1, 1:-1] < 0
     return decided
 
