@@ -11,7 +11,7 @@ from xoctnorm.kernels import compiled, compiled_drift, drift_equations, generic
 from xoctnorm.kernels.class_sums import SLOTS, THROUGH
 from xoctnorm.kernels.drift_equations import Factor, Priors, differences, normal_equations, product, rows_of
 from xoctnorm.kernels.drift_unknowns import Planes
-from xoctnorm.kernels.masks import SectionMeans
+from xoctnorm.kernels.masks import MeanProjection, SectionMeans
 from xoctnorm.kernels.section_views import SectionViews, view_cap
 from xoctnorm.kernels.tile_series import TILES
 
@@ -22,22 +22,13 @@ def plane_with_gaps(seed: int = 0) -> np.ndarray:
     return plane
 
 
-def test_present_values_are_added():
-    total, count = np.full(37 * 53, 2.0), np.ones(37 * 53, np.int32)
-    plane = plane_with_gaps()
-    compiled.add_present(compiled.frozen(plane), total, count)
-    has = ~np.isnan(plane) & (plane != 0)
-    np.testing.assert_array_equal(total.reshape(plane.shape), np.where(has, plane, 0).astype(np.float64) + 2)
-    np.testing.assert_array_equal(count.reshape(plane.shape), has + 1)
-
-
 def test_means_do_not_depend_on_the_type_of_values():
     planes = [plane_with_gaps(seed) for seed in range(3)]
     means = []
     for dtype in (np.float32, np.float64):
-        of_section = SectionMeans()
+        of_section, projection = SectionMeans(), MeanProjection(np.dtype(dtype))
         for plane in planes:
-            of_section.add(plane.astype(dtype), 0)
+            projection.add(plane.astype(dtype)[None], of_section.sums(0, plane))
         means.append(of_section.means())
     np.testing.assert_array_equal(*means)
 

@@ -81,7 +81,6 @@ def test_steps(values, n_bins, number, strength, seed):
 @anything
 @given(VALUES, st.floats(0, 2, width=32))
 def test_sums_and_ranges(values, factor):
-    np.testing.assert_array_equal(compiled.value_range(values), generic.value_range(values))
     where = values > 0.1
     for without in (np.nan, 0.5):
         total, count = compiled.sum_where(values, where, without)
@@ -91,13 +90,9 @@ def test_sums_and_ranges(values, factor):
     for kernels in (compiled, generic):
         out = np.empty_like(values)
         kernels.multiply_where(values, where, factor, out)
-        totals, sums = np.full((2, values.size), 0.25)
-        counts, capped_counts = np.zeros(values.size, np.int32), np.zeros(values.size, np.uint16)
-        capped = np.zeros(values.size, np.float32)
-        kernels.add_values(values, totals)
-        kernels.add_present(values, sums, counts)
+        capped, capped_counts = np.zeros(values.size, np.float32), np.zeros(values.size, np.uint16)
         kernels.add_capped(values, factor, capped, capped_counts)
-        found.append((out, totals, sums, counts, capped, capped_counts))
+        found.append((out, capped, capped_counts))
     for one, other in zip(*found, strict=True):
         np.testing.assert_array_equal(one, other)
 

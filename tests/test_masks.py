@@ -16,7 +16,7 @@ from xoctnorm.corrections import BorderMask
 from xoctnorm.fitting import Call, fit
 from xoctnorm.kernels import consensus
 from xoctnorm.kernels.levels import Scale, imaged_field, rim
-from xoctnorm.kernels.masks import SectionMeans, otsu_agarose_mask, without_small_parts
+from xoctnorm.kernels.masks import MeanProjection, SectionMeans, otsu_agarose_mask, without_small_parts
 from xoctnorm.kernels.outlines import outline
 from xoctnorm.kernels.regions import region
 from xoctnorm.phantom import make_phantom
@@ -442,9 +442,9 @@ def test_holdings_do_not_change_a_bit(method, option, holding):
 
 def test_section_means_are_sums_in_plane_order_without_what_is_empty():
     planes = np.array([[[1.0, 0, np.nan]], [[3.0, 5, np.nan]], [[7.0, 7, 7]]], np.float32)
-    means = SectionMeans()
-    for plane, row in zip(planes, (0, 0, 1), strict=True):
-        means.add(plane, row)
+    means, projection = SectionMeans(), MeanProjection(planes.dtype)
+    for some, row in ((planes[:2], 0), (planes[2:], 1)):
+        projection.add(some, means.sums(row, some[0]))
     np.testing.assert_array_equal(means.means(), np.array([[[2, 5, np.nan]], [[7, 7, 7]]], np.float32))
 
 

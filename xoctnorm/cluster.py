@@ -129,7 +129,8 @@ def surveyed_by_workers(
         first += len(planes)
     while waiting:
         take_next()
-    return put_together([_awaited(client, state) for state in states], samples, images, outside)
+    of_strips = results(client, [delayed(StripSurvey.found, pure=False)(state) for state in states])
+    return put_together(list(of_strips), samples, images, outside)
 
 
 def _added(

@@ -150,10 +150,8 @@ def get_agarose_mask(vol: ArrayLike, smoothing_sigma: float = 1.0) -> tuple[NDAr
     raise_problems("get_agarose_mask", [*problems, *OtsuMask(smoothing_sigma).problems()])
 
     def mean(rows: slice) -> NDArray[np.floating]:
-        strip = planes[:, rows]
         projection = MeanProjection(planes.dtype)
-        for part in strip:
-            projection.add(part)
+        projection.add(planes[:, rows])
         return projection.mean()
 
     means = np.concatenate(list(side_by_side(mean, parts_of(planes[0]), planes)))

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
+from itertools import groupby, pairwise
 from operator import itemgetter
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xoctnorm.errors import listed
 from xoctnorm.kernels.backend import parts_of, side_by_side
-from xoctnorm.kernels.digest import MODULUS, digest
+from xoctnorm.kernels.digest import MODULUS
 from xoctnorm.kernels.masks import MeanProjection, SectionMeans
 from xoctnorm.kernels.order_statistics import spread
 from xoctnorm.kernels.section_images import SectionImages
@@ -112,7 +112,8 @@ def survey(
         if images is not None:
             images.extend(whole_images([strip.sections.taken() for strip in of_strips], outside))
         del add, block  # before the next is read
-    return put_together(of_strips, samples, images, outside)
+    found = [of_strips.pop(0).found() for _ in range(len(of_strips))]  # sums go as means come
+    return put_together(found, samples, images, outside)
 
 
 def sampled_step(n_voxels: int) -> int:
@@ -121,7 +122,7 @@ def sampled_step(n_voxels: int) -> int:
 
 
 def put_together(
-    of_strips: Sequence[StripSurvey],
+    of_strips: Sequence[OfStrip],
     samples: Sequence[NDArray[np.generic]],
     images: SectionImages | None,
     outside: NDArray[np.bool_] | None,
@@ -134,15 +135,9 @@ def put_together(
     digest = sum(strip.digest for strip in of_strips) % MODULUS
     if overflowing:  # such a volume is refused; its means may not exist
         return Survey(np.empty((0, 0)), lowest, highest, tuple(overflowing), digest)
-    n_rows, row = sum(strip.n_rows for strip in of_strips), 0
-    for strip in of_strips:
-        part = strip.projection.mean()
-        if not row:
-            mean = np.empty((n_rows, part.shape[1]), part.dtype)
-        mean[row : row + strip.n_rows] = part
-        row += strip.n_rows
     if images is not None:
-        images.extend(whole_images([list(strip.sections.means()) for strip in of_strips], outside))
+        images.extend(whole_images([strip.images for strip in of_strips], outside))
+    mean = np.concatenate([strip.mean for strip in of_strips])
     return Survey(mean, lowest, highest, (), digest, tuple(samples), images)
 
 
@@ -161,17 +156,37 @@ def _overflows(least: float, most: float) -> bool:
     return abs(least) > _FLOAT32_MAX or abs(most) > _FLOAT32_MAX
 
 
+class OfStrip(NamedTuple):
+    """What is known of some rows when all planes were looked at.
+
+    Attributes
+    ----------
+    mean
+        Mean projection.
+    images
+        Mean projections of sections that were not taken yet.
+    ranges
+        The least and the largest value of each plane.
+    digest
+        Sum of the words of all voxels.
+    """
+
+    mean: NDArray[np.floating]
+    images: list[NDArray[np.float32]]
+    ranges: list[list[float]]
+    digest: int
+
+
 class StripSurvey:
-    """What is found out about some rows of all planes; `ranges` has the least and the largest value of each plane."""
+    """Finds out about some rows of all planes."""
 
     def __init__(
         self, rows: slice, shape: tuple[int, int], dtype: np.dtype[np.generic], section_index: NDArray[np.int64] | None
     ) -> None:
-        self.n_rows = rows.stop - rows.start
         self._rows, self._shape, self._section_index = rows, shape, section_index
-        self.projection, self.sections = MeanProjection(dtype), SectionMeans()
-        self.ranges: list[tuple[float, float]] = []
-        self.digest = 0
+        self._projection, self.sections = MeanProjection(dtype), SectionMeans()
+        self._ranges: list[list[float]] = []
+        self._digest = 0
 
     def add_rows_of(self, block: NDArray[np.generic], first: int, start: int) -> None:
         """Look at these rows of planes from number `first` on."""
@@ -179,13 +194,22 @@ class StripSurvey:
 
     def add(self, strip_of_planes: NDArray[np.generic], first: int, start: int) -> None:
         """Look at some planes, of which only these rows are given."""
-        n_y, n_x = self._shape
-        for number, strip in enumerate(strip_of_planes, first):
-            self.digest += digest(strip, start + (number * n_y + self._rows.start) * n_x)
+        (n_y, n_x), n, index = self._shape, len(strip_of_planes), self._section_index
+        changes = () if index is None else np.flatnonzero(np.diff(index[first : first + n])) + 1
+        for at, stop in pairwise((0, *changes, n)):
+            planes = strip_of_planes[at:stop]
+            of_section = None if index is None else self.sections.sums(int(index[first + at]), planes[0])
+            place = start + ((first + int(at)) * n_y + self._rows.start) * n_x
             with np.errstate(invalid="ignore", over="ignore"):  # infinity: such a volume is refused
-                self.ranges.append(self.projection.add(strip))
-                if self._section_index is not None:
-                    self.sections.add(strip, int(self._section_index[number]))
+                ends, words = self._projection.add(planes, of_section, place, n_y * n_x)
+            self._ranges += ends.tolist()
+            self._digest += words
+
+    def found(self) -> OfStrip:
+        """What is known when all planes were looked at."""
+        images = [] if self._section_index is None else self.sections.means()
+        with np.errstate(over="ignore"):
+            return OfStrip(self._projection.mean(), images, self._ranges, self._digest % MODULUS)
 
 
 def by_section(of_planes: Iterable[Item], index: NDArray[np.int64]) -> Iterator[Iterator[Item]]:

@@ -190,48 +190,30 @@ def multiply_where(values: Floats, where: NDArray[np.bool_], factor: Number, out
 
 
 @compiled
-def value_range(values: Floats) -> tuple[float, float]:
-    """Least and largest value; NaN for both where there is any.
-
-    Bit patterns are compared, as whole numbers in the order of the values: that needs no branches for NaN, which
-    is beyond infinity in that order.
-    """
-    bits = values.view(np.int32)
-    least, most = np.int32(2**31 - 1), np.int32(-(2**31))
-    for start in range(0, bits.size, BLOCK):
-        fetch(bits, _index(start))
-        for i in range(start, min(start + BLOCK, bits.size)):
-            word = bits[_index(i)]
-            word = np.int32(word ^ ((word >> np.int32(31)) & np.int32(2**31 - 1)))
-            least = word if word < least else least
-            most = word if word > most else most
-    infinity = np.int32(0x7F800000)
-    if most > infinity or least < -infinity - 1:
-        return np.nan, np.nan
-    ends = np.array([least, most], np.int32)
-    for i in range(2):
-        ends[i] ^= (ends[i] >> np.int32(31)) & np.int32(2**31 - 1)
-    found = ends.view(np.float32)
-    return np.float64(found[0]), np.float64(found[1])
-
-
-@compiled
 def sum_of_words(bits: NDArray[np.uint32], start: int) -> np.uint64:
     """Sum modulo 2**64 of the mixed words of voxels, the first of which has index `start`; see `digest`.
 
     Words are mixed as by the generator splitmix64 (Steele, Lea and Flood 2014, doi:10.1145/2660193.2660195).
     """
     total = np.uint64(0)
-    golden = np.uint64(0x9E3779B97F4A7C15)
-    at = (np.uint64(start) + np.uint64(1)) * golden
     for first in range(0, bits.size, BLOCK):
         fetch(bits, _index(first))
-        for i in range(min(BLOCK, bits.size - first)):
-            word = at + np.uint64(bits[_index(first + i)])
-            at += golden
-            word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-            word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-            total += word ^ (word >> np.uint64(31))
+        total += words_of_block(bits, first, min(BLOCK, bits.size - first), start + first)
+    return total
+
+
+@compiled
+def words_of_block(bits: NDArray[np.uint32], first: int, n: int, index: int) -> np.uint64:
+    """The same sum over `n` voxels from `first` on, that one having the index."""
+    total = np.uint64(0)
+    golden = np.uint64(0x9E3779B97F4A7C15)
+    at = (np.uint64(index) + np.uint64(1)) * golden
+    for i in range(n):
+        word = at + np.uint64(bits[_index(first + i)])
+        at += golden
+        word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        total += word ^ (word >> np.uint64(31))
     return total
 
 
@@ -259,30 +241,6 @@ def sum_where(values: Floats, where: NDArray[np.bool_], without: Number) -> tupl
             count += counts
         n_present += count
     return lanes.sum(), n_present
-
-
-@compiled
-def add_values(values: NDArray[Any], total: NDArray[np.float64]) -> None:
-    """Add values to totals: ``total += values``."""
-    for start in range(0, values.size, BLOCK):
-        fetch(values, _index(start))
-        fetch(total, _index(start))
-        for i in range(start, min(start + BLOCK, values.size)):
-            total[_index(i)] += np.float64(values[_index(i)])
-
-
-@compiled
-def add_present(values: NDArray[Any], total: NDArray[np.float64], count: NDArray[np.int32]) -> None:
-    """Add the values that are neither NaN nor 0, and 1 to their counts."""
-    for start in range(0, values.size, BLOCK):
-        fetch(values, _index(start))
-        fetch(total, _index(start))
-        fetch(count, _index(start))
-        for i in range(start, min(start + BLOCK, values.size)):
-            value = values[_index(i)]
-            has = (value == value) & (value != 0)
-            total[_index(i)] += np.float64(value) if has else 0.0
-            count[_index(i)] += np.int32(has)
 
 
 @compiled

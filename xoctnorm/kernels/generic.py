@@ -9,8 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from xoctnorm.kernels.backend import alike, namespace, numbers, to_host
+from xoctnorm.kernels.digest import digest
 from xoctnorm.kernels.steps import CLIP, CUT, DIVIDE, INTERPOLATE, MULTIPLY, SUBTRACT
 from xoctnorm.kernels.tile_series import TILES
 
@@ -126,13 +128,6 @@ def multiply_where(values: Any, where: Any, factor: float, out: Any) -> None:
 # --------------------------------------------------------------------------------------------------- ranges and sums
 
 
-def value_range(values: Any) -> tuple[float, float]:
-    """Least and largest value; NaN for both where there is any."""
-    xp = namespace(values)
-    least, most = numbers(xp.min(values), xp.max(values)).tolist()
-    return least, most
-
-
 def sum_of_words(bits: Any, start: int) -> np.uint64:
     """Sum modulo 2**64 of the mixed words of voxels, the first of which has index `start`; see `digest`."""
     return sum_of_rows(bits, bits.shape[0], start, 0)
@@ -158,16 +153,42 @@ def sum_where(values: Any, where: Any, without: float) -> tuple[float, int]:
     return found, int(n_present)
 
 
-def add_values(values: Any, total: Any) -> None:
-    """Add values to totals: ``total += values``."""
-    total += values
+def add_planes(
+    planes: Any, total: Any, missing: Any, of_section: tuple[Any, Any] | None = None, start: Any = None, step: int = 0
+) -> tuple[NDArray[np.float64], int]:
+    """Add planes, or the same part of each, of any dtype, to flat sums; NaN counts as missing.
+
+    `of_section` are sums and counts of values that are neither NaN nor 0. Returns the least and the largest value of
+    every plane, `(plane, 2)`, NaN without any, and the sum of words of the digest, where the index of the first value
+    is given; those of the first values of planes are `step` apart.
+    """
+    xp, ends, words = namespace(planes), np.empty((len(planes), 2)), 0
+    for number, plane in enumerate(planes):
+        if start is not None:
+            words += digest(plane, start + number * step)
+        values = plane.reshape(-1)
+        least, most = _range(values)
+        if np.isnan(least + most):
+            absent = values != values
+            missing += absent
+            total += xp.where(absent, 0, values)
+            (least, _), (_, most) = (_range(xp.where(absent, beyond, values)) for beyond in (np.inf, -np.inf))
+            ends[number] = (least, most) if least <= most else np.nan
+        else:
+            total += values
+            ends[number] = least, most
+        if of_section is not None:
+            has = (values == values) & (values != 0)
+            of_section[0][...] += xp.where(has, values, 0)
+            of_section[1][...] += has
+    return ends, words
 
 
-def add_present(values: Any, total: Any, count: Any) -> None:
-    """Add the values that are neither NaN nor 0, and 1 to their counts."""
-    has = (values == values) & (values != 0)
-    total += namespace(values).where(has, values, np.float32(0))
-    count += has
+def _range(values: Any) -> tuple[float, float]:
+    """Least and largest value; NaN for both where there is any."""
+    xp = namespace(values)
+    least, most = numbers(xp.min(values), xp.max(values)).tolist()
+    return float(least), float(most)
 
 
 def add_capped(values: Any, cap: float, total: Any, count: Any) -> None:

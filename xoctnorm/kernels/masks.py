@@ -33,41 +33,39 @@ class MeanProjection:
         narrow = dtype.kind == "f" and dtype.itemsize < 8
         self._dtype = np.dtype(np.float32 if narrow else np.float64)
 
-    def add(self, plane: NDArray[Any]) -> tuple[float, float]:
-        """Add the next plane; returns its least and its largest value, NaN where it has none."""
-        xp, kernels = namespace(plane), kernels_for(plane)
+    def add(
+        self,
+        planes: NDArray[Any],
+        of_section: tuple[Any, Any] | None = None,
+        start: int | None = None,
+        step: int = 0,
+    ) -> tuple[NDArray[np.float64], int]:
+        """Add the next planes; returns their least and largest values, and the sum of words of their digest.
+
+        What else is taken in the same pass, `add_planes` tells.
+        """
         if self._sum is None:
-            self._sum = xp.zeros(plane.shape)
-        self._n_planes += 1
-        single = plane.dtype == np.float32
-        least, most = kernels.value_range(kernels.frozen(plane)) if single else _range(plane)
-        if not np.isnan(least + most):
-            if plane.dtype in AS_THEY_ARE:
-                kernels.add_values(kernels.frozen(plane), self._sum.reshape(-1))
-            else:
-                self._sum += plane
-            return least, most
-        missing = plane != plane
-        if self._missing is None:
-            self._missing = xp.zeros(plane.shape, dtype=np.int64)
-        self._missing += missing
-        self._sum += xp.where(missing, 0, plane)
-        (least, _), (_, most) = (_range(xp.where(missing, beyond, plane)) for beyond in (np.inf, -np.inf))
-        return (least, most) if least <= most else (np.nan, np.nan)
+            self._sum, self._missing = _sum_and_count(planes[0])
+        self._n_planes += len(planes)
+        sums = self._sum.reshape(-1), self._missing.reshape(-1)
+        if of_section is not None:
+            of_section = of_section[0].reshape(-1), of_section[1].reshape(-1)
+        # For other dtypes nothing is compiled.
+        kernels = kernels_for(planes, "compiled_survey" if planes.dtype in AS_THEY_ARE else "generic")
+        ends, words = kernels.add_planes(planes, *sums, of_section, start, step)
+        return ends, words
 
     def mean(self) -> NDArray[np.floating]:
         """Mean of all planes so far, on the host."""
-        if self._missing is None:
+        if not to_host(self._missing.any()):
             return to_host((self._sum / self._n_planes).astype(self._dtype))
-        n_present = self._n_planes - self._missing
-        return to_host(_over(self._sum, n_present).astype(self._dtype))
+        return to_host(_over(self._sum, self._n_planes - self._missing).astype(self._dtype))
 
 
-def _range(plane: NDArray[Any]) -> tuple[float, float]:
-    """Least and largest value; NaN where there is any."""
+def _sum_and_count(plane: NDArray[Any]) -> tuple[Any, Any]:
+    """Zeros to which the pixels of planes are added, and their number."""
     xp = namespace(plane)
-    least, most = numbers(xp.min(plane), xp.max(plane)).tolist()
-    return float(least), float(most)
+    return xp.zeros(plane.shape), xp.zeros(plane.shape, dtype=np.int32)
 
 
 def _over(total: Any, count: Any) -> Any:
@@ -87,28 +85,22 @@ class SectionMeans:
         self._row = -1
         self._finished: list[NDArray[np.float32]] = []
 
-    def add(self, plane: NDArray[Any], row: int) -> None:
-        """Add the next plane, which belongs to section `row`; rows never go down."""
-        xp, kernels = namespace(plane), kernels_for(plane)
+    def sums(self, row: int, plane: NDArray[Any]) -> tuple[Any, Any]:
+        """Sums and counts of section `row`, to which planes are added that are like one; rows never go down."""
         if row != self._row:
             self._finish()
-            self._row, self._sum, self._count = row, xp.zeros(plane.shape), xp.zeros(plane.shape, dtype=np.int32)
-        if plane.dtype in AS_THEY_ARE:
-            kernels.add_present(kernels.frozen(plane), self._sum.reshape(-1), self._count.reshape(-1))
-            return
-        has = (plane != 0) & (plane == plane)
-        self._count += has
-        self._sum += xp.where(has, plane, 0)
+            self._row, (self._sum, self._count) = row, _sum_and_count(plane)
+        return self._sum, self._count
 
     def _finish(self) -> None:
         if self._row >= 0:
             self._finished.append(to_host(_over(self._sum, self._count).astype(np.float32)))
 
-    def means(self) -> NDArray[np.float32]:
-        """Means `(section, y, x)` of all sections so far that were not taken."""
+    def means(self) -> list[NDArray[np.float32]]:
+        """Means `(y, x)` of all sections so far that were not taken."""
         self._finish()
         self._row = -1
-        return np.stack(self.taken())
+        return self.taken()
 
     def taken(self) -> list[NDArray[np.float32]]:
         """Means of the sections that are complete, which are then forgotten."""

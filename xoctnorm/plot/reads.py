@@ -45,7 +45,7 @@ def mean_projection(series: Series) -> Image:
     mean = MeanProjection(planes.data.dtype)
     with progress.job("mean projection", len(series)):
         for plane in planes.raw_planes():
-            mean.add(plane)
+            mean.add(plane[None])
     return mean.mean()
 
 
