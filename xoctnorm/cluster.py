@@ -84,6 +84,8 @@ def surveyed_by_workers(
     start: int,
     section_index: NDArray[np.int64] | None,
     outside: NDArray[np.bool_] | None,
+    *,
+    sampled: bool = False,
 ) -> Survey:
     """Survey of a volume, as by `statistics.survey`: planes are added in their order, strips of rows side by side.
 
@@ -104,8 +106,8 @@ def surveyed_by_workers(
     images = None if section_index is None else SectionImages(int(section_index.max()) + 1)
 
     def take_next() -> None:
-        parts, of_run = _awaited(client, waiting.popleft())
-        progress.advance(len(parts[0]))
+        n_planes, parts, of_run = _awaited(client, waiting.popleft())
+        progress.advance(n_planes)
         samples.extend(np.concatenate(of_plane) for of_plane in zip(*parts, strict=True))
         if images is not None:
             images.extend(of_run)
@@ -118,9 +120,11 @@ def surveyed_by_workers(
         pairs = zip(states, blocks, strict=True)
         added = [delayed(_added, pure=False)(state, block, first, start) for state, block in pairs]
         of_run = (
+            len(planes),
             [
                 delayed(_samples, pure=False)(block, at, n_y * n_x, step, first)
                 for at, block in zip(starts, blocks, strict=True)
+                if sampled
             ],
             None if section_index is None else delayed(_images)([one[1] for one in added], outside_once),
         )

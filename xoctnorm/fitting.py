@@ -81,6 +81,7 @@ def fit(
     decisions: list[str] = []
     decibels = any(isinstance(c, Linearize) and c.intensity in (AUTO, "db") for c in corrections)
     index = sections.index if any(c.wants_section_means for c in corrections) else None
+    sampled = any(c.wants_section_percentile is not None for c in corrections)
     wanted = [after.wants_percentile for one, after in pairwise(corrections) if one.keeps_order]
     # On a device halves of bins, and values that are copied from between two, save nothing.
     on_host = loops_on_host(da.variable, use_gpu)
@@ -104,7 +105,7 @@ def fit(
                     Volume(
                         data,
                         sections=sections,
-                        survey=first_read(data, call, number, index, outside, decibels=decibels),
+                        survey=first_read(data, call, number, index, outside, sampled=sampled, decibels=decibels),
                         agarose=_agarose_part(masks.get("agarose_mask"), at, sections, data),
                         tissue=_tissue_part(masks.get("mask"), at, data.dims),
                         seeds=_agarose_part(masks.get("seeds"), at, sections, data),
@@ -167,6 +168,7 @@ def first_read(
     section_index: NDArray[np.int64] | None = None,
     outside: NDArray[np.bool_] | None = None,
     *,
+    sampled: bool = False,
     decibels: bool = False,
 ) -> Survey:
     """Read volume `number` of those with the same planes once, and refuse what cannot be corrected."""
@@ -174,9 +176,9 @@ def first_read(
     n_planes, start = int(np.prod(data.shape[:-2])), number * int(np.prod(data.shape))
     cluster = None if data.chunks is None else client_of(data.data)
     if cluster is not None:
-        first = surveyed_by_workers(cluster, data, start, section_index, outside)
+        first = surveyed_by_workers(cluster, data, start, section_index, outside, sampled=sampled)
     else:
-        first = survey(Planes(data).raw_blocks(), n_planes, start, section_index, outside)
+        first = survey(Planes(data).raw_blocks(), n_planes, start, section_index, outside, sampled=sampled)
     raise_problems(call.method, first.problems(decibels=decibels))
     return first
 
@@ -265,7 +267,10 @@ def _fit_volume(volume: Volume, corrections: Sequence[Correction]) -> tuple[xr.D
     for correction in corrections:
         progress.phase(correction.name.replace("_", " "))
         part, part_notes = correction.fit(volume)
-        fitted = fitted.assign(part.data_vars).assign_coords(part.coords)
+        # Variables, not labelled arrays: these would be aligned with each other, which takes a millisecond.
+        fitted = fitted.assign({name: part.variables[name] for name in part.data_vars})
+        if part.coords:
+            fitted = fitted.assign_coords(part.coords)
         notes += part_notes
         decisions += part.attrs.get("decisions", [])
         if "agarose_mask" in part:

@@ -42,7 +42,8 @@ class Survey:
     digest
         Sum of the words of all voxels, see `xoctnorm.kernels.digest`.
     samples
-        Evenly spread values of every plane: one of 128 at most, and some millions in all, so that they are small.
+        Evenly spread values of every plane, where they were asked for: one of 128 at most, and some millions in all, so
+        that they are small.
     section_images
         Mean projection of every section, where it was asked for.
     """
@@ -90,27 +91,32 @@ def survey(
     start: int,
     section_index: NDArray[np.int64] | None = None,
     outside: NDArray[np.bool_] | None = None,
+    *,
+    sampled: bool = False,
 ) -> Survey:
     """Read a volume once, some planes `(z, y, x)` at a time.
 
     `start` is the index of its first voxel among all that are digested together. With the section of every plane, the
-    mean projections of the sections are taken in the same read; they have no data where `outside` is True. Strips of
-    rows are looked at side by side in threads, each plane after plane: neither threads nor blocks change a bit.
+    mean projections of the sections are taken in the same read; they have no data where `outside` is True. With
+    `sampled`, some values are kept. Strips of rows are looked at side by side in threads, each plane after plane:
+    neither threads nor blocks change a bit.
     """
     of_strips: list[StripSurvey] = []
     samples: list[NDArray[np.generic]] = []
+    first = 0
     images = None if section_index is None else SectionImages(int(section_index.max()) + 1)
     for block in blocks:
         if not of_strips:
             shape, step = block.shape[1:], sampled_step(n_planes * block[0].size)
             of_strips = [StripSurvey(rows, shape, block.dtype, section_index) for rows in parts_of(block[0])]
-        first = len(samples)
         add = partial(StripSurvey.add_rows_of, block=block, first=first, start=start)
         for _ in side_by_side(add, of_strips, like=block):
             pass
-        samples += [spread(plane, step, number).copy() for number, plane in enumerate(block, first)]
+        if sampled:
+            samples += [spread(plane, step, number).copy() for number, plane in enumerate(block, first)]
         if images is not None:
             images.extend(whole_images([strip.sections.taken() for strip in of_strips], outside))
+        first += len(block)
         del add, block  # before the next is read
     found = [of_strips.pop(0).found() for _ in range(len(of_strips))]  # sums go as means come
     return put_together(found, samples, images, outside)

@@ -297,7 +297,7 @@ class Volume(Planes):
     section_percentiles: SectionPercentiles | None = None
 
     def samples(self) -> Iterator[Plane]:
-        """Some values of every plane after all transfers, as the first read found them."""
+        """Some values of every plane after all transfers: those that the first read took."""
         return self._without_place(self.survey.samples)
 
     def percentiles(self) -> NDArray[np.float32] | None:

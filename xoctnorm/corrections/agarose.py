@@ -130,7 +130,6 @@ class OtsuMask(FoundMask):
         from xoctnorm.kernels.otsu_series import bridged, otsu_series
 
         notes: list[str] = []
-        field = imaged_field(volume.survey.mean)
         if not self.wants_section_means:
             mask, threshold = otsu_agarose_mask(volume.survey.mean, self.smoothing_sigma)
             masks, thresholds = mask[None], xr.Variable((), threshold)
@@ -138,7 +137,10 @@ class OtsuMask(FoundMask):
             if self.per_plane:
                 images, masks = volume.raw_planes(), _masks_of_planes(volume)
             else:
-                images, masks = iter(self._images(volume)), np.empty((len(volume.sections), *field.shape), bool)
+                images, masks = (
+                    iter(self._images(volume)),
+                    np.empty((len(volume.sections), *volume.survey.mean.shape), bool),
+                )
             values, contrasts = otsu_series(images, self.smoothing_sigma, masks)
             weak = bridged(masks, contrasts)
             thresholds = volume.per_plane(values) if self.per_plane else xr.Variable((SECTIONS,), values)
@@ -148,12 +150,15 @@ class OtsuMask(FoundMask):
                     f"{'plane' if self.per_plane else 'section'} {listed(what)}: Otsu's classes lie much nearer to "
                     "each other than elsewhere, so the outline is that of its neighbours"
                 )
-        seeds = self._seeds(volume, len(volume.sections) if self.wants_section_means else 1)
-        sure = [None if seed is None else alike(seed & field, masks) for seed in seeds]
-        field, rows = alike(field, masks), volume.sections.index if self.per_plane else np.arange(len(masks))
-        for number, row in enumerate(rows.tolist()):
-            image = masks[number] if sure[row] is None else masks[number] | sure[row]
-            masks[number] = without_small_parts(image, field, self._least(volume, 0))
+        least = self._least(volume, 0)
+        if volume.seeds is not None or least > 1:
+            field = imaged_field(volume.survey.mean)
+            seeds = self._seeds(volume, len(volume.sections) if self.wants_section_means else 1)
+            sure = [None if seed is None else alike(seed & field, masks) for seed in seeds]
+            field, rows = alike(field, masks), volume.sections.index if self.per_plane else np.arange(len(masks))
+            for number, row in enumerate(rows.tolist()):
+                image = masks[number] if sure[row] is None else masks[number] | sure[row]
+                masks[number] = without_small_parts(image, field, least)
         raise_problems("agarose mask", coverage_problems("the mask by Otsu's threshold", masks))
         variables = {"agarose_mask": self._variable(volume, masks), "otsu_threshold": thresholds}
         return xr.Dataset(variables), notes

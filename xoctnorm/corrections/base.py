@@ -38,7 +38,10 @@ class Correction:
 
     @property
     def wants_section_percentile(self) -> float | None:
-        """Percentile of what every section has above 0, that the correction before may find in a read of its own."""
+        """Percentile of what every section has above 0, that the correction before may find in a read of its own.
+
+        The first read then takes samples, which tell where it lies.
+        """
         return None
 
     @property

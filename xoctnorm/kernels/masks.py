@@ -71,7 +71,7 @@ def _sum_and_count(plane: NDArray[Any]) -> tuple[Any, Any]:
 def _over(total: Any, count: Any) -> Any:
     """Means from sums; NaN where nothing was counted."""
     xp = namespace(total)
-    return xp.where(count > 0, total / xp.maximum(count, 1), np.nan)
+    return total / xp.where(count > 0, count, np.nan)
 
 
 class SectionMeans:
