@@ -1,11 +1,11 @@
-"""Gaussian smoothing of images: the bits of `scipy.ndimage.gaussian_filter` in half of its time."""
+"""Gaussian smoothing of images: the bits of `scipy.ndimage.gaussian_filter` in a third of its time."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xoctnorm.kernels.compiled import _index, compiled
+from xoctnorm.kernels.compiled import Number, _index, compiled
 
 Image = NDArray[np.float32]
 Series = NDArray[np.float64]
@@ -15,20 +15,22 @@ Index = NDArray[np.int64]
 def gaussian(image: Image, sigma: float) -> Image:
     """Smooth an image by a Gaussian with reflecting edges, cut at 4 sigma; a copy of the image at sigma 0.
 
-    Along one axis after the other, summed in float64 and rounded to float32 after each, as SciPy does.
+    Along y and then along x, summed in float64 and rounded to float32 after each, as SciPy does.
     """
     if sigma <= 0:
         return image.copy()
     weights = weights_of(sigma)
     reach = weights.size - 1
-    smooth = image
-    for _ in range(2):
-        smooth = np.ascontiguousarray(smooth)
-        along_columns = np.empty_like(smooth)
-        places = np.pad(np.arange(len(smooth)), reach, mode="symmetric")
-        correlate_columns(smooth, weights, places, along_columns)
-        smooth = along_columns.T
-    return np.ascontiguousarray(smooth)
+    smooth = np.empty(image.shape, np.float32)
+    rows, columns = (_mirrored(n, reach) for n in image.shape)
+    correlate(np.ascontiguousarray(image), weights, rows, columns, smooth)
+    return smooth
+
+
+def _mirrored(n: int, reach: int) -> Index:
+    """Which of `n` pixels lies where, from so many places before the first one to so many after the last."""
+    place = np.arange(-reach, n + reach) % (2 * n)
+    return np.minimum(place, 2 * n - 1 - place)
 
 
 def weights_of(sigma: float) -> Series:
@@ -40,47 +42,81 @@ def weights_of(sigma: float) -> Series:
 
 
 @compiled
-def correlate_columns(image: Image, weights: Series, places: Index, out: Image) -> None:
-    """Weigh every pixel together with those above and below it, from the farthest to the nearest.
+def correlate(image: Image, weights: Series, rows: Index, columns: Index, out: Image) -> None:
+    """Weigh every pixel together with those above and below it, and then with those beside it.
 
-    `weights` are those from the farthest neighbour to the pixel itself; `places` says which row lies where, from as
-    many before the first one as there are neighbours.
+    `weights` are those from the farthest neighbour to the pixel itself; `rows` and `columns` say which one lies where,
+    from as many places before the first as there are neighbours.
     """
     n_y, n_x = image.shape
     reach = weights.size - 1
-    total = np.empty(n_x)
+    wide = image.astype(np.float64)
+    total, line = np.empty(n_x), np.empty(n_x + 2 * reach)
+    inner = line[reach : reach + n_x]
     for y in range(n_y):
-        row = image[y]
-        for x in range(n_x):
-            total[_index(x)] = np.float64(row[_index(x)]) * weights[reach]
+        _multiply(wide[y], weights[reach], total)
         first, last, far = y, y + 2 * reach, 0
-        while far + 4 <= reach:  # four at a time: the totals are loaded and stored once for them
-            a, b, c, d = (
-                image[places[first + far]],
-                image[places[first + far + 1]],
-                image[places[first + far + 2]],
-                image[places[first + far + 3]],
+        while far + 4 <= reach:
+            _add_four(
+                (wide[rows[first]], wide[rows[first + 1]], wide[rows[first + 2]], wide[rows[first + 3]]),
+                (wide[rows[last]], wide[rows[last - 1]], wide[rows[last - 2]], wide[rows[last - 3]]),
+                weights[far : far + 4],
+                total,
             )
-            e, f, g, h = (
-                image[places[last - far]],
-                image[places[last - far - 1]],
-                image[places[last - far - 2]],
-                image[places[last - far - 3]],
-            )
-            s, t, u, v = weights[far], weights[far + 1], weights[far + 2], weights[far + 3]
-            for x in range(n_x):
-                i = _index(x)
-                so_far = total[i] + (np.float64(a[i]) + np.float64(e[i])) * s
-                so_far += (np.float64(b[i]) + np.float64(f[i])) * t
-                so_far += (np.float64(c[i]) + np.float64(g[i])) * u
-                total[i] = so_far + (np.float64(d[i]) + np.float64(h[i])) * v
-            far += 4
+            first, last, far = first + 4, last - 4, far + 4
         while far < reach:
-            above, below, weight = image[places[first + far]], image[places[last - far]], weights[far]
-            for x in range(n_x):
-                i = _index(x)
-                total[i] += (np.float64(above[i]) + np.float64(below[i])) * weight
-            far += 1
-        row = out[y]
+            _add(wide[rows[first]], wide[rows[last]], weights[far], total)
+            first, last, far = first + 1, last - 1, far + 1
         for x in range(n_x):
-            row[_index(x)] = np.float32(total[_index(x)])
+            inner[_index(x)] = np.float64(np.float32(total[_index(x)]))
+        for place in range(reach):
+            line[place] = inner[columns[place]]
+            line[reach + n_x + place] = inner[columns[reach + n_x + place]]
+        _multiply(inner, weights[reach], total)
+        first, last = 0, 2 * reach
+        while first + 4 <= reach:
+            _add_four(
+                (line[first:], line[first + 1 :], line[first + 2 :], line[first + 3 :]),
+                (line[last:], line[last - 1 :], line[last - 2 :], line[last - 3 :]),
+                weights[first : first + 4],
+                total,
+            )
+            first, last = first + 4, last - 4
+        while first < reach:
+            _add(line[first:], line[last:], weights[first], total)
+            first, last = first + 1, last - 1
+        for x in range(n_x):
+            out[y, _index(x)] = np.float32(total[_index(x)])
+
+
+@compiled
+def _multiply(values: Series, weight: Number, total: Series) -> None:
+    """Begin totals."""
+    for x in range(total.size):
+        total[_index(x)] = values[_index(x)] * weight
+
+
+@compiled
+def _add(before: Series, after: Series, weight: Number, total: Series) -> None:
+    """Add neighbours at a distance to totals."""
+    for x in range(total.size):
+        total[_index(x)] += (before[_index(x)] + after[_index(x)]) * weight
+
+
+@compiled
+def _add_four(
+    before: tuple[Series, Series, Series, Series],
+    after: tuple[Series, Series, Series, Series],
+    weights: Series,
+    total: Series,
+) -> None:
+    """Add neighbours at four distances, the farthest first: totals are loaded and stored once for them."""
+    a, b, c, d = before
+    e, f, g, h = after
+    s, t, u, v = weights[0], weights[1], weights[2], weights[3]
+    for x in range(total.size):
+        i = _index(x)
+        so_far = total[i] + (a[i] + e[i]) * s
+        so_far += (b[i] + f[i]) * t
+        so_far += (c[i] + g[i]) * u
+        total[i] = so_far + (d[i] + h[i]) * v
