@@ -204,17 +204,17 @@ class StripSurvey:
         changes = () if index is None else np.flatnonzero(np.diff(index[first : first + n])) + 1
         for at, stop in pairwise((0, *changes, n)):
             planes = strip_of_planes[at:stop]
-            of_section = None if index is None else self.sections.sums(int(index[first + at]), planes[0])
             place = start + ((first + int(at)) * n_y + self._rows.start) * n_x
             with np.errstate(invalid="ignore", over="ignore"):  # infinity: such a volume is refused
+                of_section = None if index is None else self.sections.sums(int(index[first + at]), planes[0])
                 ends, words = self._projection.add(planes, of_section, place, n_y * n_x)
             self._ranges += ends.tolist()
             self._digest += words
 
     def found(self) -> OfStrip:
         """What is known when all planes were looked at."""
-        images = [] if self._section_index is None else self.sections.means()
-        with np.errstate(over="ignore"):
+        with np.errstate(invalid="ignore", over="ignore"):
+            images = [] if self._section_index is None else self.sections.means()
             return OfStrip(self._projection.mean(), images, self._ranges, self._digest % MODULUS)
 
 
