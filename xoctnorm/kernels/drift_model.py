@@ -180,15 +180,37 @@ class DriftModel:
         pixel = self.sums.variance[self.kind]
         return self._shared * pixel, pixel / np.maximum(self.sums.count, 1)
 
+    @cached_property
+    def _doubt_of_each(self) -> Series:
+        """Doubt of every observation."""
+        return np.ascontiguousarray(np.broadcast_to(self.doubt, self.known.shape), float)
+
+    @cached_property
+    def _is_odd(self) -> NDArray[np.bool_]:
+        """Whether each plane is an odd one."""
+        return np.broadcast_to(self.odd, self.planes.section.shape)
+
+    @cached_property
+    def _mean(self) -> Series:
+        """Mean of every observation, 1 where there is none."""
+        return np.where(self.known, self.sums.mean, 1.0)
+
     def _covariance(self, spreads: Spreads, inflation: Series) -> Series:
         """Covariance of the observations of every plane, without jitter, `(plane, slot, slot)`."""
         from xoctnorm.kernels import compiled_drift
 
         shared, error = self._of_pixels
-        doubt = np.ascontiguousarray(np.broadcast_to(self.doubt, self.known.shape), float)
         own = np.empty((*self.known.shape, self.n_slots))
         compiled_drift.covariances(
-            self.known, error, inflation, doubt, self.kind, shared, spreads.anatomy**2, _LEAST_ERROR**2, own
+            self.known,
+            error,
+            inflation,
+            self._doubt_of_each,
+            self.kind,
+            shared,
+            spreads.anatomy**2,
+            _LEAST_ERROR**2,
+            own,
         )
         return own
 
@@ -229,15 +251,13 @@ class DriftModel:
 
     def _jitter_variance(self, spreads: Spreads) -> Series:
         """Of every plane."""
-        odd = np.broadcast_to(self.odd, len(self.planes.section))
-        return np.where(odd, _ODD_JITTER**2, spreads.jitter**2)
+        return np.where(self._is_odd, _ODD_JITTER**2, spreads.jitter**2)
 
     def _reduced(self, floor: float | Series, spreads: Spreads, tied: NDArray[np.bool_]) -> _Reduced:
         """Normal equations, solved."""
         from xoctnorm.kernels import compiled_drift
 
-        known, n = self.known, self.planes.n_sections
-        mean = np.where(known, self.sums.mean, 1.0)
+        known, mean, n = self.known, self._mean, self.planes.n_sections
         signal = np.where(known, np.maximum(mean - np.reshape(floor, (-1, 1)), 1e-3 * mean), 1.0)
         y, inflation = np.log(signal), np.where(known, mean / signal, 1.0)
         own = self._covariance(spreads, inflation)
