@@ -65,6 +65,32 @@ def test_after_an_error_nothing_waits_and_others_go_on(two_threads):
         assert len(begun) == n_begun < 10
 
 
+def test_what_waits_when_a_call_fails_is_not_begun(two_threads):
+    begun, both_busy, go_on = [], threading.Barrier(3), threading.Event()
+
+    def work(number: int) -> None:
+        begun.append(number)
+        if number:
+            both_busy.wait(10)
+            go_on.wait(10)
+
+    def call(left_open: list[object]) -> None:
+        with shared_threads():
+            results = in_threads(work, range(100))
+            left_open.append(results)
+            next(results)
+            both_busy.wait(10)
+            threading.Timer(0.2, go_on.set).start()
+            raise KeyboardInterrupt
+
+    before, left_open = threading.active_count(), []
+    with pytest.raises(KeyboardInterrupt):
+        call(left_open)
+    assert sorted(begun) == [0, 1, 2]  # 3 and 4 had been handed over
+    assert threading.active_count() == before
+    left_open[0].close()
+
+
 def in_fork() -> None:
     assert list(in_threads(abs, range(-9, 0))) == list(range(9, 0, -1))
 

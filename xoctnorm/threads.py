@@ -58,9 +58,7 @@ def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Ite
             while waiting:
                 yield waiting.popleft().result()
         finally:  # after an error, or Ctrl-C, what waits for its turn is not begun
-            for future in waiting:
-                future.cancel()
-            wait(waiting)
+            wait([future for future in waiting if not future.cancel()])
 
 
 @contextmanager
@@ -75,6 +73,7 @@ def shared_threads() -> Iterator[None]:
             yield
         finally:
             _begun.pool = None
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _shared() -> ThreadPoolExecutor | None:
