@@ -51,7 +51,6 @@ class Call:
     parameters: Mapping[str, Any]
 
 
-@shared_threads()
 def fit(
     da: xr.DataArray,
     corrections: Sequence[Correction],
@@ -93,7 +92,7 @@ def fit(
     ]
     # A mask that the user gave for every plane is read beside the volume.
     reads = sum(reads_of_fit(corrections, len(sections), on_host=on_host).values()) + ("mask" in masks)
-    with progress.job(call.method, reads * len(sections.index) * int(np.prod(sizes))):
+    with shared_threads(), progress.job(call.method, reads * len(sections.index) * int(np.prod(sizes))):
         for number, place in enumerate(np.ndindex(sizes)):
             at = dict(zip(further, place, strict=True))
             where = "".join(f"{dim} {index}: " for dim, index in at.items())

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from xoctnorm.kernels.coarse import coarse_factor, coarse_plane
 from xoctnorm.kernels.order_statistics import spread
 from xoctnorm.kernels.strips import strips
-from xoctnorm.threads import in_threads
 
 Image = NDArray[np.float32]
 Bool = NDArray[np.bool_]
@@ -65,7 +64,14 @@ class SectionImages:
 
     def append(self, image: Image) -> None:
         """Add the next image."""
-        self.extend([image])
+        factor = coarse_factor(*image.shape)
+        means = coarse_plane(image, factor)
+        if not self._n:
+            self._make_room(means.shape, image.shape if factor > 1 else None)
+        self._blocks[self._n] = means
+        if self._codes is not None:
+            self._tables.append(_in_steps(image, self._codes[self._n]))
+        self._n += 1
 
     def _make_room(self, blocks: tuple[int, ...], codes: tuple[int, ...] | None) -> None:
         self._blocks = np.empty((self._count, *blocks), np.float32)
@@ -74,9 +80,8 @@ class SectionImages:
     def extend(self, images: Iterable[Image]) -> None:
         """Add images one after the other: those of another series are taken as they are held there."""
         if not isinstance(images, SectionImages):
-            for table in in_threads(self._put, self._numbered(images)):
-                self._tables += [] if table is None else [table]
-                self._n += 1
+            for image in images:
+                self.append(image)
         elif len(images):
             if not self._n:
                 self._make_room(images._blocks.shape[1:], None if images._codes is None else images._codes.shape[1:])
@@ -86,21 +91,6 @@ class SectionImages:
                 self._codes[there] = images._codes[: len(images)]
             self._tables += images._tables
             self._n += len(images)
-
-    def _numbered(self, images: Iterable[Image]) -> Iterator[tuple[int, Image]]:
-        """Images with their places, for which there is room once the first has come."""
-        for number, image in enumerate(images, self._n):
-            if not number:
-                factor = coarse_factor(*image.shape)
-                blocks = tuple(-(-n // factor) for n in image.shape)
-                self._make_room(blocks, image.shape if factor > 1 else None)
-            yield number, image
-
-    def _put(self, given: tuple[int, Image]) -> Image | None:
-        """Write an image to its place; returns the table of its steps, where it has some."""
-        number, image = given
-        self._blocks[number] = coarse_plane(image, coarse_factor(*image.shape))
-        return None if self._codes is None else _in_steps(image, self._codes[number])
 
     def __len__(self) -> int:
         return self._n
