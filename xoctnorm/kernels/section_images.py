@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from xoctnorm.kernels.coarse import coarse_factor, coarse_plane
 from xoctnorm.kernels.order_statistics import spread
 from xoctnorm.kernels.strips import strips
+from xoctnorm.threads import in_threads
 
 Image = NDArray[np.float32]
 Bool = NDArray[np.bool_]
@@ -138,10 +139,14 @@ def _in_steps(image: Image, code: NDArray[np.uint8]) -> Image:
     ends = np.log([low, high]) if by_log else np.array([low, high])
     levels = ends[0] + np.arange(_STEPS + 1) * (ends[1] - ends[0]) / _STEPS
     per_step = np.float32(_STEPS / (ends[1] - ends[0]) if ends[1] > ends[0] else 0)
-    for rows in strips(image.shape):
+
+    def write(rows: slice) -> None:
         part = np.ascontiguousarray(image[rows])
         with np.errstate(invalid="ignore", divide="ignore"):  # what has no logarithm, or no data
             scaled = np.log(part) if by_log else part
         in_strip = code[rows].reshape(-1)  # a view
         to_steps(frozen(part), frozen(scaled), np.float32(ends[0]), per_step, np.float32(_STEPS), in_strip)
+
+    for _ in in_threads(write, strips(image.shape)):
+        pass
     return np.append(np.nan, np.exp(levels) if by_log else levels).astype(np.float32)
