@@ -60,9 +60,9 @@ def warn(message: str) -> str:
 
 def _outside() -> int:
     """Stack level of the first frame outside the package, as `warnings.warn` counts in `warn`."""
-    inside = (__name__.partition(".")[0], "contextlib")  # which is between functions that it decorates
+    package = __name__.partition(".")[0]
     level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in inside:
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
         frame, level = frame.f_back, level + 1
     return level
 
