@@ -94,12 +94,6 @@ def test_percentiles_above_floors_are_those_of_corrected_planes(planes, q, divis
     assert found is None or found == (0.0 if np.isnan(expected) else expected)
 
 
-@settings(deadline=None)
-@given(arrays(np.float32, st.integers(0, 300), elements=NUMBERS))
-def test_zeros_are_counted(values):
-    assert compiled.count_zeros(compiled.frozen(values)) == values.size - np.count_nonzero(values)
-
-
 @settings(deadline=None, max_examples=100)
 @given(FLOAT32, st.floats(0, 100))
 def test_percentile_of_anything(values, q):

@@ -31,23 +31,36 @@ anything = settings(deadline=None, max_examples=25)
 
 
 @anything
-@given(VALUES, st.floats(-2, 2, width=32), st.floats(-2, 2, width=32), st.sampled_from([-np.inf, 1e-45]))
-def test_brackets(values, low, high, least):
+@given(
+    VALUES,
+    st.floats(-2, 2, width=32),
+    st.floats(-2, 2, width=32),
+    st.sampled_from([-np.inf, 1e-45]),
+    st.sampled_from([np.nan, 0.0, 0.5]),
+)
+def test_brackets(values, low, high, least, without):
     where = values > np.roll(values, 1)
-    for name, given_ in (("bracket", (values, least)), ("bracket_where", (values, where))):
+    for name, given_ in (("bracket", (values, least, without)), ("bracket_where", (values, where))):
         found = []
         for kernels in (compiled, generic):
             inside = np.empty(values.size + compiled.BLOCK, np.float32)
             numbers = getattr(kernels, name)(*given_, max(low, least), high, inside)  # as all callers do
             found.append((*numbers, inside[: numbers[1]].tolist()))
         assert found[0] == found[1]
+    low = max(low, least)
+    counted = values[(values >= np.float32(least)) & (values != without)]
+    inside = np.empty(values.size + compiled.BLOCK, np.float32)
+    below, n_inside, present = compiled.bracket(values, least, without, low, high, inside)
+    between = counted[(counted >= np.float32(low)) & (counted <= np.float32(high))]
+    assert (below, n_inside, present) == (np.sum(counted < np.float32(low)), between.size, counted.size)
+    np.testing.assert_array_equal(inside[:n_inside], between)
     found = []
     for kernels in (compiled, generic):
         inside = np.empty((2, values.size + compiled.BLOCK), np.float32)
         numbers = kernels.two_brackets(values, where, (low, high), (-np.inf, low), *inside)
         found.append((numbers, [one[:n].tolist() for one, (_, n, _) in zip(inside, numbers, strict=True)]))
     assert found[0] == found[1]
-    assert generic.bracket(values, -np.inf, -np.inf, np.inf, np.empty(0, np.float32))[1] in (-1, 0)
+    assert generic.bracket(values, -np.inf, np.nan, -np.inf, np.inf, np.empty(0, np.float32))[1] in (-1, 0)
 
 
 @anything

@@ -50,13 +50,15 @@ def frozen(values: NDArray[Any]) -> NDArray[Any]:
 
 
 @compiled
-def bracket(values: Floats, least: Number, low: Number, high: Number, inside: Floats) -> tuple[int, int, int]:
+def bracket(
+    values: Floats, least: Number, without: Number, low: Number, high: Number, inside: Floats
+) -> tuple[int, int, int]:
     """Copy the values from `low` to `high` into `inside`, which needs room for one block more.
 
-    Returns how many of those from `least` on are smaller, how many were copied (-1: there is no room), and how
-    many there are; NaN does not count.
+    Only values from `least` on, which is not above `low`, that differ from `without` count. Returns how many of them
+    are smaller, how many were copied (-1: there is no room), and how many there are; NaN does not count.
     """
-    least, low, high = np.float32(least), np.float32(low), np.float32(high)
+    least, without, low, high = np.float32(least), np.float32(without), np.float32(low), np.float32(high)
     below, n_inside, n_present = 0, 0, 0
     flag = np.empty(BLOCK, np.uint8)
     for start in range(0, values.size, BLOCK):
@@ -65,9 +67,10 @@ def bracket(values: Floats, least: Number, low: Number, high: Number, inside: Fl
         n = min(BLOCK, values.size - start)
         for i in range(n):
             value = values[_index(start + i)]
-            chosen = (value >= low) & (value <= high)
-            present = _count(present + (value >= least))
-            smaller = _count(smaller + ((value >= least) & (value < low)))
+            counts = (value >= least) & (value != without)
+            chosen = (value >= low) & (value <= high) & (value != without)
+            present = _count(present + counts)
+            smaller = _count(smaller + (counts & (value < low)))
             within = _count(within + chosen)
             flag[_index(i)] = chosen
         below += int(smaller)
@@ -77,19 +80,6 @@ def bracket(values: Floats, least: Number, low: Number, high: Number, inside: Fl
                 return below, -1, n_present
             n_inside = _append(values, start, n, flag, inside, n_inside)
     return below, n_inside, n_present
-
-
-@compiled
-def count_zeros(values: Floats) -> int:
-    """How many values are exactly 0."""
-    zeros = 0
-    for start in range(0, values.size, BLOCK):
-        fetch(values, _index(start))
-        of_block = _count(0)
-        for i in range(start, min(start + BLOCK, values.size)):
-            of_block = _count(of_block + (values[_index(i)] == 0))
-        zeros += int(of_block)
-    return zeros
 
 
 @compiled

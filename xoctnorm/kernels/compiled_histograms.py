@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from xoctnorm.kernels.compiled import Floats, Number, _index, compiled
+from xoctnorm.kernels.compiled import Floats, Number, _count, _index, compiled
 from xoctnorm.kernels.half_bins import COUNT_BITS, HIGH, LOW, NEGATIVE, NOTHING, NOTHINGS
 from xoctnorm.kernels.prefetch import BLOCK, fetch
 
@@ -32,13 +32,13 @@ def bin_counts(values: Floats, edges: Floats, counts: NDArray[np.int64]) -> None
     lanes = np.zeros((2, n_bins + _LEFT_OUT), np.int64)
     bins = np.empty(BLOCK, np.int32)
     for start in range(0, values.size, BLOCK):
-        n, n_near = min(BLOCK, values.size - start), np.int32(0)
+        n, n_near = min(BLOCK, values.size - start), _count(0)
         fetch(values, _index(start))
         for i in range(n):
             value = values[_index(start + i)]
             counted = (value >= first) & (value <= last)
             place = np.int32(((value if counted else first) - first) * per_value)
-            n_near += np.int32((np.int32((place + near) & mask) < twice) & counted)
+            n_near = _count(n_near + ((np.int32((place + near) & mask) < twice) & counted))
             bins[_index(i)] = place >> bits if counted else outside + np.int32(i % _LEFT_OUT)
         if n_near:
             for i in range(n):
@@ -78,7 +78,7 @@ def half_bin_words(
     for i in range(BLOCK):
         left_out[i] = beyond + NOTHING + i % NOTHINGS
     for start in range(0, values.size, BLOCK):
-        n, n_rare = min(BLOCK, values.size - start), np.int32(0)
+        n, n_rare = min(BLOCK, values.size - start), _count(0)
         fetch(values, _index(start))
         fetch(where, _index(start))
         for i in range(n):
@@ -87,7 +87,7 @@ def half_bin_words(
             inside = value if counted else first
             place = np.int32((inside - first) * per_value)
             unsure = np.int32((place + near) & mask) < twice
-            n_rare += np.int32(unsure if counted else abs(value) > 0)
+            n_rare = _count(n_rare + (unsure if counted else abs(value) > 0))
             place = place >> of_half if counted else left_out[_index(i)]
             places[_index(i)] = place + (n_places if here else np.int32(0))
             sizes[_index(i)] = np.int32(np.rint(inside * parts))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xoctnorm.kernels.compiled import Floats, Number, _index, compiled
+from xoctnorm.kernels.compiled import Floats, Number, _count, _index, compiled
 from xoctnorm.kernels.compiled_histograms import bin_of, scale_of_places
 from xoctnorm.kernels.prefetch import BLOCK, fetch
 from xoctnorm.kernels.steps import CLIP, CUT, DIVIDE, INTERPOLATE, MULTIPLY, SUBTRACT
@@ -111,13 +111,13 @@ def _interpolate(
     """
     n_bins, threshold = knots.size - 1, np.float32(threshold)
     first, last, mask = knots[0], knots[n_bins], np.int32((1 << bits) - 1)
-    twice, end, n_near = np.int32(2 * near), np.int32(n_bins << bits), np.int32(0)
+    twice, end, n_near = np.int32(2 * near), np.int32(n_bins << bits), _count(0)
     for i in range(n):
         value = block[_index(i)]
         value = value if value > first else first
         value = value if value < last else last
         place = np.int32((value - first) * per_value) if value < last else end
-        n_near += np.int32((np.int32((place + near) & mask) < twice) & (value > first) & (value < last))
+        n_near = _count(n_near + ((np.int32((place + near) & mask) < twice) & (value > first) & (value < last)))
         bins[_index(i)] = place >> bits
         within[_index(i)] = value
     if n_near:

@@ -154,3 +154,11 @@ def _add_without_zeros(values: NDArray[Any], at: int, n: int, total: Total, coun
         has = (value == value) & (value != 0)
         total[_index(first + i)] += np.float64(value) if has else 0.0
         count[_index(first + i)] += np.int32(has)
+
+
+@compiled
+def divide(total: Total, count: Count, mean: NDArray[np.float32]) -> None:
+    """Means from flat sums; NaN where nothing was counted."""
+    for i in range(total.size):
+        counted = count[_index(i)]
+        mean[_index(i)] = np.float32(total[_index(i)] / counted if counted > 0 else np.nan)

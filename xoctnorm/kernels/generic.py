@@ -27,13 +27,16 @@ def frozen(values: Any) -> Any:
 # ------------------------------------------------------------------------------------------------- order statistics
 
 
-def bracket(values: Any, least: float, low: float, high: float, inside: Any) -> tuple[int, int, int]:
+def bracket(values: Any, least: float, without: float, low: float, high: float, inside: Any) -> tuple[int, int, int]:
     """Copy the values from `low` to `high` into `inside`.
 
-    Returns how many of those from `least` on are smaller, how many were copied (-1: there is no room), and how
-    many there are; NaN does not count.
+    Only values from `least` on, which is not above `low`, that differ from `without` count. Returns how many of them
+    are smaller, how many were copied (-1: there is no room), and how many there are; NaN does not count.
     """
-    return _bracket(values, values >= np.float32(least), low, high, inside)
+    counted = values >= np.float32(least)
+    if not np.isnan(without):
+        counted = counted & (values != np.float32(without))
+    return _bracket(values, counted, low, high, inside)
 
 
 def bracket_where(values: Any, where: Any, low: float, high: float, inside: Any) -> tuple[int, int, int]:
@@ -51,7 +54,7 @@ def two_brackets(
 ) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
     """Do as `bracket` does for all values and as `bracket_where` does for those at `where`."""
     values = values.astype(np.float32)
-    return bracket(values, -np.inf, *of_all, inside_all), bracket_where(values, where, *of_some, inside_some)
+    return bracket(values, -np.inf, np.nan, *of_all, inside_all), bracket_where(values, where, *of_some, inside_some)
 
 
 def _bracket(values: Any, counted: Any, low: float, high: float, inside: Any) -> tuple[int, int, int]:
@@ -113,11 +116,6 @@ def _interpolate(values: Any, knots: Any, lines: Any, threshold: float, strength
     if strength != 1:
         mapped = (1 - strength) * values.astype(np.float64) + strength * mapped
     return xp.where(values > np.float32(threshold), mapped.astype(np.float32), values)
-
-
-def count_zeros(values: Any) -> int:
-    """How many values are exactly 0."""
-    return int(to_host(namespace(values).sum(values == 0)))
 
 
 def multiply_where(values: Any, where: Any, factor: float, out: Any) -> None:
@@ -182,6 +180,11 @@ def add_planes(
             of_section[0][...] += xp.where(has, values, 0)
             of_section[1][...] += has
     return ends, words
+
+
+def divide(total: Any, count: Any, mean: Any) -> None:
+    """Means from flat sums; NaN where nothing was counted."""
+    mean[...] = (total / namespace(total).where(count > 0, count, np.nan)).astype(np.float32)
 
 
 def _range(values: Any) -> tuple[float, float]:

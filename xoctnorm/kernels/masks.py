@@ -59,19 +59,14 @@ class MeanProjection:
         """Mean of all planes so far, on the host."""
         if not to_host(self._missing.any()):
             return to_host((self._sum / self._n_planes).astype(self._dtype))
-        return to_host(_over(self._sum, self._n_planes - self._missing).astype(self._dtype))
+        count, xp = self._n_planes - self._missing, namespace(self._sum)
+        return to_host((self._sum / xp.where(count > 0, count, np.nan)).astype(self._dtype))
 
 
 def _sum_and_count(plane: NDArray[Any]) -> tuple[Any, Any]:
     """Zeros to which the pixels of planes are added, and their number."""
     xp = namespace(plane)
     return xp.zeros(plane.shape), xp.zeros(plane.shape, dtype=np.int32)
-
-
-def _over(total: Any, count: Any) -> Any:
-    """Means from sums; NaN where nothing was counted."""
-    xp = namespace(total)
-    return total / xp.where(count > 0, count, np.nan)
 
 
 class SectionMeans:
@@ -94,7 +89,10 @@ class SectionMeans:
 
     def _finish(self) -> None:
         if self._row >= 0:
-            self._finished.append(to_host(_over(self._sum, self._count).astype(np.float32)))
+            mean = namespace(self._sum).empty(self._sum.shape, dtype=np.float32)
+            flat = (values.reshape(-1) for values in (self._sum, self._count, mean))
+            kernels_for(self._sum, "compiled_survey").divide(*flat)
+            self._finished.append(to_host(mean))
 
     def means(self) -> list[NDArray[np.float32]]:
         """Means `(y, x)` of all sections so far that were not taken."""

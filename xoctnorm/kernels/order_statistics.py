@@ -79,16 +79,20 @@ def bracket_of(some: Values, fraction: float) -> Bracket:
 
 
 def counted(
-    values: Values, bracket: Bracket, least: float = -np.inf, where: NDArray[np.bool_] | None = None
+    values: Values,
+    bracket: Bracket,
+    least: float = -np.inf,
+    where: NDArray[np.bool_] | None = None,
+    without: float = np.nan,
 ) -> Counted:
-    """Count the values of a contiguous array, from `least` on, or at `where`."""
+    """Count the values of a contiguous array: those from `least` on that differ from `without`, or those at `where`."""
     kernels = kernels_for(values)
     flat = kernels.frozen(values)
     low = max(bracket.low, least)
     for room in (int(2 * bracket.share * flat.size), flat.size):
         inside = namespace(values).empty(room + kernels.BLOCK, dtype=np.float32)  # which the loops need to spare
         if where is None:
-            below, n_inside, present = kernels.bracket(flat, least, low, bracket.high, inside)
+            below, n_inside, present = kernels.bracket(flat, least, without, low, bracket.high, inside)
         else:
             below, n_inside, present = kernels.bracket_where(flat, kernels.frozen(where), low, bracket.high, inside)
         if n_inside >= 0:
@@ -167,14 +171,9 @@ class Ends(NamedTuple):
 def ends_without_zeros(values: Values, q: float) -> Ends:
     """Between which of the present values that are not exactly 0 their percentile lies; NaN of nothing."""
     some = sample(values)
-    bracket = bracket_of(some[some != 0], q / 100)
-    if bracket.low > 0:  # so that zeros are below it
-        kernels = kernels_for(values)
-        part, zeros = counted(values, bracket), kernels.count_zeros(kernels.frozen(values))
-        found = ends_of_all([part._replace(below=part.below - zeros, present=part.present - zeros)], q)
-        if found is not None:
-            return found
-    found = ends_of_all([counted(values[values != 0], Bracket())], q)
+    found = ends_of_all([counted(values, bracket_of(some[some != 0], q / 100), without=0.0)], q)
+    if found is None:
+        found = ends_of_all([counted(values, Bracket(), without=0.0)], q)
     assert found is not None
     return found
 
