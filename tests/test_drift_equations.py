@@ -7,9 +7,10 @@ import pytest
 from scipy import sparse
 from scipy.linalg import block_diag
 
-from xoctnorm.kernels import compiled, compiled_drift, drift_equations, generic
+from xoctnorm.kernels import compiled, compiled_drift, drift_unknowns, generic
+from xoctnorm.kernels.bordered import Bordered, Factor
 from xoctnorm.kernels.class_sums import SLOTS, THROUGH
-from xoctnorm.kernels.drift_equations import Factor, Priors, differences, normal_equations, product, rows_of
+from xoctnorm.kernels.drift_equations import Equations, Priors, differences, product, rows_of
 from xoctnorm.kernels.drift_unknowns import Planes
 from xoctnorm.kernels.masks import MeanProjection, SectionMeans
 from xoctnorm.kernels.section_views import SectionViews, view_cap
@@ -56,25 +57,43 @@ def test_views_are_cut_down():
     assert np.isnan(view_cap(np.zeros((3, 3), np.float32)))
 
 
-@pytest.mark.parametrize("held", [np.asarray, sparse.csr_array])
-def test_factor_of_dense_and_of_sparse_equations(held):
+def bordered(dense: np.ndarray, n_first: int, width: int) -> Bordered:
+    """The lower triangle of a matrix in three parts."""
+    n = len(dense)
+    matrix = Bordered.zeros(n, n_first, width)
+    for row, column in zip(*np.tril_indices(n), strict=True):
+        if row < n_first and row - column > width:
+            assert dense[row, column] == 0
+        elif row < n_first:
+            matrix.band[row, column - row + width] = dense[row, column]
+        elif column < n_first:
+            matrix.border[column, row - n_first] = dense[row, column]
+        else:
+            matrix.corner[row - n_first, column - n_first] = dense[row, column]
+    return matrix
+
+
+@pytest.mark.parametrize(("n_first", "width"), [(0, 0), (31, 0), (31, 6), (39, 40)])
+def test_factor_of_a_matrix_with_a_border(n_first, width):
     rng = np.random.default_rng(1)
-    rows = np.where(rng.random((90, 40)) < 0.1, rng.normal(size=(90, 40)), 0) * 10.0 ** rng.integers(-2, 3, 40)
-    normal = rows.T @ rows + np.diag(rng.random(40) + 0.1)
-    factor = Factor.of(held(normal))
-    right = rng.normal(size=(40, 2))
-    np.testing.assert_allclose(factor.solve(right), np.linalg.solve(normal, right), rtol=1e-8)
-    np.testing.assert_allclose(factor.solve(right[:, 0]), factor.solve(right)[:, 0], rtol=1e-12)
-    assert factor.log_det == pytest.approx(np.linalg.slogdet(normal)[1], rel=1e-10)
+    rows = np.where(rng.random((90, 40)) < 0.1, rng.normal(size=(90, 40)), 0)
+    row, column = np.indices((40, 40))
+    near = (np.abs(row - column) <= width) | (row >= n_first) | (column >= n_first)
+    size = 10.0 ** rng.integers(-2, 3, 40)
+    matrix = (np.where(near, rows.T @ rows, 0) + np.diag(rng.random(40) + 30)) * size[:, None] * size
+    factor = Factor.of(bordered(matrix, n_first, width))
+    right, asked = rng.normal(size=40), np.array([3, 39, 0, 25, 38])
+    np.testing.assert_allclose(factor.solve(right), np.linalg.solve(matrix, right), rtol=1e-9)
+    inverse = np.linalg.inv(matrix)[np.ix_(asked, asked)]
+    np.testing.assert_allclose(factor.inverse(asked), inverse, rtol=1e-9, atol=1e-12 * np.abs(inverse).max())
+    assert factor.log_det == pytest.approx(np.linalg.slogdet(matrix)[1], rel=1e-10)
 
 
-def test_dense_equations_are_read_in_the_lower_triangle_and_have_to_be_positive_definite():
-    normal = np.array([[4.0, 1.0], [1.0, 3.0]])
-    lower = np.tril(normal)
-    right = np.array([1.0, 2.0])
-    np.testing.assert_array_equal(Factor.of(lower).solve(right), Factor.of(normal).solve(right))
+@pytest.mark.parametrize("n_first", [0, 1, 2])
+def test_equations_have_to_be_positive_definite(n_first):
+    matrix = np.array([[1.0, 2.0, 0.0], [2.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
     with pytest.raises(np.linalg.LinAlgError, match="not positive definite"):
-        Factor.of(np.array([[1.0, 2.0], [2.0, 1.0]]))
+        Factor.of(bordered(matrix, n_first, 1))
 
 
 def test_sparse_rows_times_a_vector():
@@ -142,20 +161,43 @@ def test_covariances_are_inverted():
     assert log_det == pytest.approx(np.linalg.slogdet(covariance)[1].sum(), rel=1e-10)
 
 
-@pytest.mark.parametrize("most_dense", [0, 400])
-def test_normal_equations_are_those_of_dense_matrices(most_dense, monkeypatch):
-    monkeypatch.setattr(drift_equations, "_MOST_DENSE", most_dense)
+@pytest.mark.parametrize("n_first", [0, 4, 6])
+def test_normal_equations_are_those_of_dense_matrices(n_first):
     rng = np.random.default_rng(3)
     design = np.where(rng.random((60, 7)) < 0.4, rng.normal(size=(60, 7)), 0)
+    design[:, [6, 1]] *= np.repeat(rng.random((20, 2)) < 0.5, 3, axis=0)
     half = rng.normal(size=(20, 3, 3)) * (rng.random((20, 3, 1)) < 0.8)
     weight, target = half @ half.transpose(0, 2, 1), rng.normal(size=(20, 3))
     priors, prior_weight = Priors.of([("a", differences(7, 0, 7, (1.0, -2.0, 1.0)))]), np.array([2.0, 0, 1, 1, 3])
-    normal, right = normal_equations(sparse.csr_array(design), weight, target, priors, prior_weight)
+    place = np.array([2, 0, 5, 1, 3, 6, 4])
+    equations = Equations.of(sparse.csr_array(design), 3, priors.rows, place, n_first)
+    normal, right = equations.normal(weight, target, prior_weight)
     w = block_diag(*weight)
     second = priors.rows.toarray() * prior_weight[:, None]
-    normal = normal if most_dense else np.tril(normal.toarray())
-    np.testing.assert_allclose(normal, np.tril(design.T @ w @ design + second.T @ second), rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(right, design.T @ w @ target.ravel(), rtol=1e-12, atol=1e-12)
+    expected = np.zeros((7, 7))
+    expected[np.ix_(place, place)] = design.T @ w @ design + second.T @ second
+    expected = bordered(expected, n_first, equations.width)
+    np.testing.assert_allclose(normal.entries, expected.entries, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(right[place], design.T @ w @ target.ravel(), rtol=1e-12, atol=1e-12)
+    assert equations.width < max(n_first, 1)
+
+
+def test_first_are_unknowns_of_neighbouring_sections(monkeypatch):
+    """All others stand in the border; the band is as narrow as what two sections share."""
+    monkeypatch.setattr(drift_unknowns, "_FEW", 0)
+    planes = Planes(np.repeat(np.arange(9), 4), np.tile(np.arange(4), 9), np.arange(36.0))
+    for n_slots, of_section in ((len(THROUGH), 9), (len(SLOTS), 11)):
+        unknowns = planes.unknowns(n_slots)
+        equations, at = unknowns.equations, unknowns.start
+        assert equations.n_first == 9 * of_section
+        assert equations.width == of_section + (1 if n_slots == len(THROUGH) else 3)
+        assert sorted(equations.place) == list(range(at["end"]))
+        assert (equations.place[at["slope"] : at["medium"]] < equations.n_first).all()
+        vector = np.random.default_rng(0).normal(size=at["end"])
+        placed = np.empty_like(vector)
+        placed[equations.place] = vector
+        np.testing.assert_allclose(product(equations.design, placed), unknowns.design @ vector, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(product(equations.priors, placed), unknowns.priors.rows @ vector, atol=1e-12)
 
 
 def test_priors_are_in_units_of_their_deviation():
@@ -163,5 +205,5 @@ def test_priors_are_in_units_of_their_deviation():
         [("a", differences(4, 1, 3, (1.0, -1.0))), ("b", rows_of(4, np.array([[0, 3]]), np.ones((1, 2))))]
     )
     weight = priors.weights({"a": 0.5, "b": 0.1}, np.array([False, True, False]))
-    weighed = priors.weighed(weight)
-    np.testing.assert_allclose(weighed.toarray(), [[0, 2, -2, 0], [0, 0, 0, 0], [10, 0, 0, 10]])
+    weighed = weight[:, None] * priors.rows.toarray()
+    np.testing.assert_allclose(weighed, [[0, 2, -2, 0], [0, 0, 0, 0], [10, 0, 0, 10]])

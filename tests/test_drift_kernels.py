@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xoctnorm.depths import depth_of_planes, partial_first_section, position_of_planes
-from xoctnorm.kernels import drift_model
+from xoctnorm.kernels import drift_model, drift_unknowns
 from xoctnorm.kernels.class_sums import SLOTS, THROUGH, ClassImages, ClassSummer, ClassSums, Slot, tile_sums
 from xoctnorm.kernels.classes import AGAROSE, BRIGHT, DARK, NONE, TissueClasses, classify
 from xoctnorm.kernels.coarse import coarse_factor, coarse_mask, coarse_plane
@@ -221,6 +221,26 @@ def test_sets_around_cuts_tell_gains_alone_where_others_do_not_reach_across():
     np.testing.assert_allclose(with_them.gain, centred(GAIN), atol=0.01)
     assert np.abs(without.gain - centred(GAIN)).max() > 0.1
     assert np.diag(with_them.gain_cov).max() < 0.01 * np.diag(without.gain_cov).max()
+
+
+@pytest.mark.parametrize("by_agarose", [False, True])
+@pytest.mark.parametrize("everything", [False, True])
+def test_many_sections_are_solved_as_few_are(by_agarose, everything, monkeypatch):
+    sums = synthetic(noise=1e-3)
+    sums = sums if everything else sums.through()
+    tied, found = np.full(N_SECTIONS, by_agarose), []
+    for few in (0, 10**6):
+        monkeypatch.setattr(drift_unknowns, "_FEW", few)
+        planes = replace(PLANES)  # whose unknowns are made anew
+        model = DriftModel(sums, planes)
+        solution = model.solve(FLOOR, Spreads(), tied)
+        assert (planes.unknowns(model.n_slots).equations.n_first > 0) == (few == 0)
+        names = ("gain", "profile", "jitter", "bend", "medium", "residual", "chi2")
+        values = {name: getattr(solution, name) for name in (*names, "gain_cov", "profile_cov", "medium_cov")}
+        found.append(values | {"objective": model.objective(FLOOR, Spreads(), tied)})
+    for name, value in found[0].items():
+        scale = np.nanmax(np.abs(value))
+        np.testing.assert_allclose(value, found[1][name], rtol=1e-7, atol=1e-7 * scale, err_msg=name)
 
 
 @pytest.mark.parametrize("by_agarose", [False, True])

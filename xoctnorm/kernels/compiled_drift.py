@@ -117,57 +117,6 @@ def invert_blocks(own: Series, known: NDArray[np.bool_], common: Series, weight:
 
 
 @compiled
-def add_blocks(
-    starts: Index, columns: Index, values: Series, weight: Series, target: Series, normal: Series, right: Series
-) -> None:
-    """Add weighed observations to normal equations: `design.T @ W @ design`, and `design.T @ W @ target`.
-
-    The rows of `design` are sparse, from `starts[row]` on, with ascending columns; `W` has a block for each plane.
-    Of `normal`, which is symmetric, only the lower triangle is made.
-    """
-    n_planes, n, _ = weight.shape
-    for z in range(n_planes):
-        for i in range(n):
-            for j in range(n):
-                factor = weight[z, i, j]
-                if factor == 0:
-                    continue
-                for a in range(starts[z * n + i], starts[z * n + i + 1]):
-                    first = factor * values[_index(a)]
-                    if first == 0:
-                        continue
-                    row = _index(columns[_index(a)])
-                    right[row] += first * target[z, j]
-                    for b in range(starts[z * n + j], starts[z * n + j + 1]):
-                        column = _index(columns[_index(b)])
-                        if column > row:
-                            break
-                        normal[row, column] += first * values[_index(b)]
-
-
-@compiled
-def add_rows(starts: Index, columns: Index, values: Series, weight: Series, normal: Series) -> None:
-    """Add the squares of sparse rows, each times its weight, to the lower triangle of normal equations."""
-    for row in range(weight.size):
-        square = weight[row] ** 2
-        if square == 0:
-            continue
-        for a in range(starts[row], starts[row + 1]):
-            for b in range(starts[row], starts[row + 1]):
-                if columns[b] <= columns[a]:
-                    normal[columns[a], columns[b]] += square * values[a] * values[b]
-
-
-@compiled
-def scale_lower(normal: Series, scale: Series, ridge: float, scaled: Series) -> None:
-    """Lower triangle of a matrix times the scale of its row and column, with a ridge on the diagonal."""
-    for row in range(scale.size):
-        for column in range(row + 1):
-            scaled[row, column] = normal[row, column] * (scale[row] * scale[column])
-        scaled[row, row] += ridge
-
-
-@compiled
 def times(starts: Index, columns: Index, values: Series, vector: Series, product: Series) -> None:
     """Sparse rows times a vector."""
     for row in range(product.size):

@@ -1,19 +1,18 @@
-"""Equations of the drift model beside its observations, and the factor of its normal equations."""
+"""Equations of the drift model beside its observations, and its normal equations."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 
 import numpy as np
 import scipy
 from numpy.typing import NDArray
 
+from xoctnorm.kernels.bordered import Bordered
+
 Series = NDArray[np.float64]
 Index = NDArray[np.int64]
-
-_MOST_DENSE = 400  # unknowns; with more, most sections share no equation, and zeros are worth leaving out
 
 
 @dataclass(frozen=True)
@@ -51,12 +50,6 @@ class Priors:
         names, number = np.unique(self.group, return_inverse=True)
         return names.tolist(), number
 
-    def weighed(self, weight: Series) -> scipy.sparse.csr_array:
-        """Equations times a weight each."""
-        rows = self.rows
-        values = rows.data * np.repeat(weight, np.diff(rows.indptr))
-        return scipy.sparse.csr_array((values, rows.indices, rows.indptr), shape=rows.shape)
-
 
 def rows_of(width: int, columns: Index, values: Series) -> scipy.sparse.csr_array:
     """Rows with values at some columns."""
@@ -71,25 +64,74 @@ def differences(width: int, start: int, length: int, weights: tuple[float, ...])
     return rows_of(width, columns, np.tile(np.array(weights), (count, 1)))
 
 
-def normal_equations(
-    design: scipy.sparse.csr_array, weight: Series, target: Series, priors: Priors, prior_weight: Series
-) -> tuple[Series | scipy.sparse.csr_array, Series]:
-    """Both sides of the normal equations; dense, in the lower triangle alone, where there are few unknowns.
+@dataclass(frozen=True)
+class Equations:
+    """Equations whose unknowns have the places that normal equations have for them, see `bordered`.
 
-    Rows of the design belong to planes in turn, whose observations have the `weight` `(plane, slot, slot)` and the
-    `target` `(plane, slot)`.
+    Attributes
+    ----------
+    design
+        Unknowns in the observations: rows for each slot of a plane, one plane after the other.
+    priors
+        Unknowns in the equations beside.
+    place
+        Place of every unknown: first come those that share equations with near ones alone.
+    n_first
+        How many these are.
+    width
+        How far apart two of them are at most that share an equation.
     """
-    if design.shape[1] <= _MOST_DENSE:
-        from xoctnorm.kernels import compiled_drift
 
-        normal, right = np.zeros((design.shape[1],) * 2), np.zeros(design.shape[1])
-        compiled_drift.add_blocks(design.indptr, design.indices, design.data, weight, target, normal, right)
-        rows = priors.rows
-        compiled_drift.add_rows(rows.indptr, rows.indices, rows.data, prior_weight, normal)
+    design: scipy.sparse.csr_array
+    priors: scipy.sparse.csr_array
+    place: Index
+    n_first: int
+    width: int
+
+    @classmethod
+    def of(
+        cls,
+        design: scipy.sparse.csr_array,
+        n_slots: int,
+        priors: scipy.sparse.csr_array,
+        place: Index,
+        n_first: int,
+    ) -> Equations:
+        """Equations at the places of their unknowns; the observations of a plane have errors in common."""
+        design, priors = _placed(design, place), _placed(priors, place)
+        return cls(design, priors, place, n_first, max(_width(design, n_slots, n_first), _width(priors, 1, n_first)))
+
+    def normal(self, weight: Series, target: Series, prior_weight: Series) -> tuple[Bordered, Series]:
+        """Both sides of the normal equations.
+
+        Observations have the `weight` `(plane, slot, slot)` and the `target` `(plane, slot)`.
+        """
+        from xoctnorm.kernels import compiled_bordered
+
+        design, priors, n = self.design, self.priors, len(self.place)
+        normal, right = Bordered.zeros(n, self.n_first, self.width), np.zeros(n)
+        shape, into = (self.n_first, self.width), normal.entries
+        compiled_bordered.add_blocks(design.indptr, design.indices, design.data, weight, target, *shape, into, right)
+        compiled_bordered.add_rows(priors.indptr, priors.indices, priors.data, prior_weight, n, *shape, into)
         return normal, right
-    blocks = scipy.sparse.bsr_array((weight, np.arange(len(weight)), np.arange(len(weight) + 1)))
-    weighted, weighed = blocks @ design, priors.weighed(prior_weight)
-    return scipy.sparse.csr_array(design.T @ weighted + weighed.T @ weighed), weighted.T @ target.ravel()
+
+
+def _placed(rows: scipy.sparse.csr_array, place: Index) -> scipy.sparse.csr_array:
+    """Rows with their columns elsewhere, ascending."""
+    indices = place[rows.indices].astype(rows.indices.dtype)
+    placed = scipy.sparse.csr_array((rows.data.copy(), indices, rows.indptr), shape=rows.shape)
+    placed.sort_indices()
+    return placed
+
+
+def _width(rows: scipy.sparse.csr_array, together: int, n_first: int) -> int:
+    """How far apart the first columns are at most in so many rows together."""
+    starts, first = rows.indptr[:-1:together], rows.indices < n_first
+    if not first.any():
+        return 0
+    low = np.minimum.reduceat(np.where(first, rows.indices, n_first), starts)
+    high = np.maximum.reduceat(np.where(first, rows.indices, -1), starts)
+    return int(np.max(high - low, where=high >= 0, initial=0))
 
 
 def product(rows: scipy.sparse.csr_array, vector: Series) -> Series:
@@ -99,64 +141,3 @@ def product(rows: scipy.sparse.csr_array, vector: Series) -> Series:
     found = np.empty(rows.shape[0])
     compiled_drift.times(rows.indptr, rows.indices, rows.data, vector, found)
     return found
-
-
-@dataclass(frozen=True)
-class Factor:
-    """Factor of symmetric positive definite normal equations.
-
-    Attributes
-    ----------
-    solve
-        Solves the equations for a right-hand side, or for the columns of one.
-    log_det
-        Log determinant.
-    """
-
-    solve: Callable[[Series], Series]
-    log_det: float
-
-    @classmethod
-    def of(cls, normal: Series | scipy.sparse.csr_array) -> Factor:
-        """Factor equations, scaled to a diagonal of 1; of dense ones, the lower triangle is looked at."""
-        scale = 1 / np.sqrt(normal.diagonal())
-        size = len(scale)
-        ridge, log_scale = 1e-13, 2 * float(np.log(scale).sum())
-        if isinstance(normal, np.ndarray):
-            from xoctnorm.kernels import compiled_drift
-
-            # LAPACK itself: around it, SciPy's functions take as long as the factor of a small matrix.
-            lower = np.zeros((size, size), order="F")
-            compiled_drift.scale_lower(normal, scale, ridge, lower)
-            lower, failed = scipy.linalg.lapack.dpotrf(lower, lower=1, clean=0, overwrite_a=1)
-            if failed:
-                raise np.linalg.LinAlgError("normal equations are not positive definite")
-            log_det = 2 * float(np.log(np.diag(lower)).sum())
-
-            def solve_scaled(right: Series) -> Series:
-                solved: Series = scipy.linalg.lapack.dpotrs(lower, right, lower=1)[0]
-                return solved
-
-        else:
-            from scipy.sparse.linalg import splu
-
-            coordinates = normal.tocoo()
-            row, column = coordinates.coords
-            values = coordinates.data * (scale[row] * scale[column])
-            scaled = scipy.sparse.csc_array((values, (row, column)), shape=(size, size))
-            # Pivots on the diagonal keep it symmetric, as Cholesky's.
-            factor = splu(
-                scaled + ridge * scipy.sparse.eye_array(size, format="csc"),
-                permc_spec="MMD_AT_PLUS_A",
-                diag_pivot_thresh=0.0,
-                options={"SymmetricMode": True},
-            )
-            log_det = float(np.log(np.abs(factor.U.diagonal())).sum())
-            solve_scaled = partial(factor.solve)
-
-        def solve(right: Series) -> Series:
-            by_row = scale.reshape(-1, *[1] * (right.ndim - 1))
-            solved: Series = by_row * solve_scaled(by_row * right)
-            return solved
-
-        return cls(solve, log_det - log_scale)

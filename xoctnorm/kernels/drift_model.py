@@ -21,9 +21,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from xoctnorm.kernels.bordered import Factor
 from xoctnorm.kernels.class_sums import ClassSums
 from xoctnorm.kernels.classes import AGAROSE, TISSUES
-from xoctnorm.kernels.drift_equations import Factor, normal_equations, product
+from xoctnorm.kernels.drift_equations import product
 from xoctnorm.kernels.drift_unknowns import KIND, N_CLASSES, OFFSET, SET, Planes, Unknowns
 
 Series = NDArray[np.float64]
@@ -74,33 +75,49 @@ class Solution:
 
     Attributes
     ----------
-    gain, gain_cov
-        Log gain of sections, mean 0, and its covariance.
-    profile, profile_cov
-        Log depth profile `(class, depth)`, mean 0, and its covariance `(class, depth, depth)`.
+    gain
+        Log gain of sections, mean 0.
+    profile
+        Log depth profile `(class, depth)`, mean 0.
     jitter, jitter_var
         Log jitter of planes, shrunk, and its error variance.
     bend
         What the profile of its section has of its own, of every plane.
-    medium, medium_cov
-        Log level of agarose of every section, NaN where there is none, and the covariance of those that are known.
+    medium
+        Log level of agarose of every section, NaN where there is none.
     residual
         Of every observation, jitter taken off, `(plane, slot)`; NaN where there is none.
     chi2
         Reduced χ² of all observations.
+    factor, places
+        Of the normal equations, and where gains, profiles and known levels of agarose are there.
     """
 
     gain: Series
-    gain_cov: Series
     profile: Series
-    profile_cov: Series
     jitter: Series
     jitter_var: Series
     bend: Series
     medium: Series
-    medium_cov: Series
     residual: Series
     chi2: float
+    factor: Factor
+    places: tuple[Index, Index, Index]
+
+    @cached_property
+    def gain_cov(self) -> Series:
+        """Covariance of log gains."""
+        return self.factor.inverse(self.places[0])
+
+    @cached_property
+    def profile_cov(self) -> Series:
+        """Covariance of log depth profiles, `(class, depth, depth)`."""
+        return np.stack([self.factor.inverse(of_class) for of_class in self.places[1]])
+
+    @cached_property
+    def medium_cov(self) -> Series:
+        """Covariance of those levels of agarose that are known."""
+        return self.factor.inverse(self.places[2])
 
 
 @dataclass(frozen=True)
@@ -230,23 +247,18 @@ class DriftModel:
         medium = np.full(n, np.nan)
         medium[has] = u[levels]
         profile = np.arange(at["profile"], at["profile"] + N_CLASSES * n_depths).reshape(N_CLASSES, n_depths)
-        asked = np.concatenate([np.arange(n), profile.ravel(), levels])
-        unit = np.zeros((len(u), asked.size))
-        unit[asked, np.arange(asked.size)] = 1
-        cov = found.factor.solve(unit)[asked]
-        at_gain, at_profile, at_level = np.split(np.arange(asked.size), [n, n + profile.size])
+        place = self._unknowns.equations.place
         return Solution(
             gain=u[:n],
-            gain_cov=cov[np.ix_(at_gain, at_gain)],
             profile=u[profile],
-            profile_cov=np.stack([cov[np.ix_(rows, rows)] for rows in at_profile.reshape(profile.shape)]),
             jitter=jitter,
             jitter_var=jitter_var,
             bend=np.sum(u[at["bend"] + n * np.arange(2)[:, None] + self.planes.section] * self.planes.bends, axis=0),
             medium=medium,
-            medium_cov=cov[np.ix_(at_level, at_level)],
             residual=residual,
             chi2=found.misfit / max(1, int(known.sum()) - (at["slope"] + 1)),
+            factor=found.factor,
+            places=(place[:n], place[profile], place[levels]),
         )
 
     def _jitter_variance(self, spreads: Spreads) -> Series:
@@ -263,21 +275,21 @@ class DriftModel:
         own = self._covariance(spreads, inflation)
         weight, jitter = np.empty_like(own), self._jitter_variance(spreads)
         log_det = compiled_drift.invert_blocks(own, known, jitter, weight) - 2 * float(np.log(inflation[known]).sum())
-        design, priors = self._unknowns.design, self._unknowns.priors
-        prior_weight = self._prior_weights(spreads, tied)
-        normal, right = normal_equations(design, weight, y, priors, prior_weight)
+        equations, prior_weight = self._unknowns.equations, self._prior_weights(spreads, tied)
+        normal, right = equations.normal(weight, y, prior_weight)
         factor = Factor.of(normal)
         u = factor.solve(right)
-        left = y - product(design, u).reshape(y.shape)
+        left = y - product(equations.design, u).reshape(y.shape)
         misfit = float(
-            np.sum(left * (weight @ left[..., None])[..., 0]) + np.sum((prior_weight * product(priors.rows, u)) ** 2)
+            np.sum(left * (weight @ left[..., None])[..., 0])
+            + np.sum((prior_weight * product(equations.priors, u)) ** 2)
         )
         log_det += factor.log_det
         # Deviations of priors that are themselves estimated belong into the likelihood.
         log_det += 2 * 2 * max(self.planes.n_depths - 3, 0) * float(np.log(spreads.attenuation))
         log_det += 4 * n * float(np.log(spreads.slope * spreads.bump * spreads.bend))
         log_det += 2 * int(tied.sum()) * float(np.log(spreads.agarose))
-        return _Reduced(u, left, own, factor, misfit, misfit + log_det)
+        return _Reduced(u[equations.place], left, own, factor, misfit, misfit + log_det)
 
     def without_links(self, tied: NDArray[np.bool_]) -> DriftModel:
         """The same without what tissue tells across the cuts between sections whose agarose counts."""

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from xoctnorm.kernels.class_sums import SLOTS
 from xoctnorm.kernels.classes import AGAROSE, TISSUES
-from xoctnorm.kernels.drift_equations import Priors, differences, rows_of
+from xoctnorm.kernels.drift_equations import Equations, Priors, differences, rows_of
 
 Series = NDArray[np.float64]
 Index = NDArray[np.int64]
 
 N_CLASSES = 3
+_FEW = 400  # unknowns; with more, most sections share no equation, and zeros are worth leaving out
 KIND = np.array([slot.kind for slot in SLOTS])
 SET = np.array([slot.relative for slot in SLOTS])
 AROUND = np.array([slot.around for slot in SLOTS])
@@ -164,3 +165,19 @@ class Unknowns:
         pairs = np.stack([at["offset"] + AGAROSE * n + np.arange(n), np.full(n, at["medium"])], axis=1)
         blocks.append(("agarose", rows_of(width, pairs, np.tile([1.0, -1.0], (n, 1)))))
         return Priors.of(blocks)
+
+    @cached_property
+    def equations(self) -> Equations:
+        """All equations; where unknowns are many, those of each section together, of which neighbours share some."""
+        at, n = self.start, self.planes.n_sections
+        place = np.arange(at["end"])
+        n_first = 0
+        if at["end"] > _FEW:
+            # Offsets last, next to the section that sees them too.
+            of_sections = [np.arange(at[name], at[name] + 2 * n) for name in ("slope", "bump", "bend")]
+            of_sections.append(np.arange(at["offset"], at["medium"]))
+            first = np.concatenate(of_sections).reshape(-1, n).T.ravel()
+            n_first = first.size
+            rest = np.setdiff1d(place, first)
+            place[np.concatenate([first, rest])] = np.arange(at["end"])
+        return Equations.of(self.design, self.n_slots, self.priors.rows, place, n_first)
