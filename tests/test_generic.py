@@ -13,6 +13,7 @@ from xoctnorm.kernels import (
     compiled_histograms,
     compiled_images,
     compiled_quality,
+    compiled_quantiles,
     compiled_regions,
     compiled_steps,
     generic,
@@ -89,6 +90,27 @@ def test_steps(values, n_bins, number, strength, seed):
     unknown = np.array([(0.0, np.nan)])  # without a cap
     generic.take(values, kinds[:1], unknown, centers, lines, results[0])
     assert np.isnan(results[0]).all()
+
+
+@anything
+@given(
+    VALUES,
+    st.lists(NUMBERS.filter(lambda value: value == value), min_size=2, max_size=130),
+    st.sampled_from([1.0, 2.0**120, 2.0**-125]),
+    st.sampled_from([0.0, -0.25, 3.0]),
+    st.integers(0, 2**32 - 1),
+)
+def test_values_are_moved_as_numpy_interpolates(values, knots, scale, tilt, seed):
+    """From knots that may be the same, too; infinity is as odd as NumPy makes it."""
+    knots = np.sort(np.array(knots)) * scale
+    shift = np.random.default_rng(seed).normal(size=knots.size) * scale
+    beside = np.nextafter(knots.astype(np.float32), np.float32(-np.inf))
+    values = np.concatenate(
+        [values * np.float32(scale), knots.astype(np.float32), beside, np.float32([np.inf, -np.inf])]
+    )
+    with np.errstate(invalid="ignore"):
+        expected = generic.moved(values, knots, shift, tilt, -tilt)
+    np.testing.assert_array_equal(compiled_quantiles.moved(values, knots, shift, tilt, -tilt), expected)
 
 
 @anything

@@ -123,6 +123,18 @@ def multiply_where(values: Any, where: Any, factor: float, out: Any) -> None:
     out[...] = namespace(values).where(where, values * np.float32(factor), values)
 
 
+def moved(plane: Any, knots: Any, shift: Any, tilt_below: float, tilt_above: float) -> Any:
+    """Values moved by a shift that is linear from knot to knot, with a slope of its own beyond the outermost."""
+    xp, values = namespace(plane), plane.astype(np.float64)
+    by = xp.interp(values.reshape(-1), alike(knots, plane), alike(shift, plane)).reshape(plane.shape)
+    for beyond, edge, tilt in (
+        (values < knots[0], float(knots[0]), tilt_below),
+        (values > knots[-1], float(knots[-1]), tilt_above),
+    ):
+        by[beyond] += tilt * (values[beyond] - edge)
+    return (values + by).astype(np.float32)
+
+
 # --------------------------------------------------------------------------------------------------- ranges and sums
 
 

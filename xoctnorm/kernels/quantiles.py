@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from xoctnorm.kernels.backend import alike, namespace, to_host
+from xoctnorm.kernels.backend import alike, kernels_for, namespace, to_host
 from xoctnorm.kernels.background import present
 
 Plane = NDArray[np.float32]
@@ -269,12 +269,6 @@ def match_quantiles(plane: Plane, source: Numbers, target: Numbers, strength: fl
     else:
         spread = source[-1] - source[0]
         tilt_below = tilt_above = (shift[-1] - shift[0]) / spread if spread > 0 else 0.0
-    xp, values = namespace(plane), plane.astype(np.float64)
-    moved = xp.interp(values.reshape(-1), alike(source, plane), alike(shift, plane)).reshape(plane.shape)
-    for beyond, edge, tilt in (
-        (values < source[0], float(source[0]), tilt_below),
-        (values > source[-1], float(source[-1]), tilt_above),
-    ):
-        moved[beyond] += float(tilt) * (values[beyond] - edge)
-    mapped: Plane = (values + moved).astype(np.float32)
-    return mapped
+    loops = kernels_for(plane, "compiled_quantiles")
+    moved: Plane = loops.moved(plane, source, shift, float(tilt_below), float(tilt_above))
+    return moved
