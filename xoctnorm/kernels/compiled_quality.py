@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from xoctnorm.kernels.compiled import Floats, _index, compiled
+from xoctnorm.kernels.compiled import Floats, _count, _index, compiled
+from xoctnorm.kernels.prefetch import BLOCK, fetch
 
 Labels = NDArray[np.uint8]
 Numbers = NDArray[np.float64]
@@ -21,21 +22,34 @@ SHIFT = 19  # of the bits of a float32: 16 bins for every doubling
 def coarse_means(values: Floats, n_x: int, factor: int, mean: NDArray[np.float32]) -> None:
     """Means of the finite values of blocks, zeros among them; NaN where less than half of a block is finite."""
     n_y = values.size // n_x
-    totals, counts = np.empty(mean.shape[1]), np.empty(mean.shape[1], np.int64)
+    totals, counts = np.empty(n_x), np.empty(n_x, np.int32)
     for row in range(mean.shape[0]):
         n_rows = min(factor, n_y - row * factor)
-        totals[:], counts[:] = 0, 0
-        for y in range(row * factor, row * factor + n_rows):
-            for column in range(mean.shape[1]):
-                for x in range(column * factor, min((column + 1) * factor, n_x)):
-                    value = values[_index(y * n_x + x)]
-                    finite = abs(value) <= _LARGEST
-                    totals[_index(column)] += np.float64(value if finite else np.float32(0))
-                    counts[_index(column)] += finite
+        for first in range(0, n_x, BLOCK):  # whose sums are in the nearest cache
+            columns = slice(first, min(first + BLOCK, n_x))
+            _add_finite(values, row * factor * n_x + first, n_x, n_rows, totals[columns], counts[columns])
         for column in range(mean.shape[1]):
-            n_pixels = n_rows * min(factor, n_x - column * factor)
-            few = 2 * counts[column] < n_pixels
-            mean[row, column] = np.float32(np.nan) if few else np.float32(totals[column] / counts[column])
+            first, stop = column * factor, min((column + 1) * factor, n_x)
+            total, count = 0.0, 0
+            for x in range(first, stop):
+                total += totals[_index(x)]
+                count += counts[_index(x)]
+            few = 2 * count < n_rows * (stop - first)
+            mean[row, column] = np.float32(np.nan) if few else np.float32(total / count)
+
+
+@compiled
+def _add_finite(values: Floats, start: int, n_x: int, n_rows: int, totals: Numbers, counts: NDArray[np.int32]) -> None:
+    """Sums and counts of the finite values of some columns of some rows."""
+    totals[:], counts[:] = 0, 0
+    for y in range(n_rows):
+        at = start + y * n_x
+        fetch(values, _index(at))
+        for x in range(totals.size):
+            value = values[_index(at + x)]
+            finite = abs(value) <= _LARGEST
+            totals[_index(x)] += np.float64(value if finite else np.float32(0))
+            counts[_index(x)] += np.int32(finite)
 
 
 @compiled
@@ -57,35 +71,77 @@ def look_at_plane(
     what is not above 0 into the first.
     """
     n_y = values.size // n_x
-    largest = np.float32(np.nan)
+    largest, label = np.float32(np.nan), np.empty(n_x, np.uint8)
     for y in range(n_y):
-        row = y // factor
-        for x in range(n_x):
-            label = labels[row, x // factor]
-            value = values[y * n_x + x]
-            if label == OUTSIDE or not np.isfinite(value):
-                continue
-            counts[0] += 1
-            counts[1] += value != 0
-            if label != MASKED and label != FIRST_CLASS:
-                counts[2] += 1
-                counts[3] += value <= 0
-            if value == largest:
-                counts[4] += 1
-            elif not value <= largest:
-                largest = value
-                counts[4] = 1
-            if label >= FIRST_CLASS:
-                kind = np.int64(label) - FIRST_CLASS
-                exact = np.float64(value)
-                moments[kind, 0] += 1
-                moments[kind, 1] += exact
-                moments[kind, 2] += exact * exact
-                place = np.int64(0)
-                if value > 0:
-                    place = np.int64(bits[y * n_x + x] >> np.uint32(SHIFT))
-                histograms[kind, place] += 1
+        if y % factor == 0:
+            for column in range(labels.shape[1]):
+                label[column * factor : (column + 1) * factor] = labels[y // factor, column]
+        largest = _count_line(values, y * n_x, label, largest, counts)
+        _add_line(values, bits, y * n_x, labels[y // factor], factor, n_x, moments, histograms)
     return float(largest)
+
+
+@compiled
+def _count_line(
+    values: Floats, start: int, label: Labels, largest: np.float32, counts: NDArray[np.int64]
+) -> np.float32:
+    """Count the values of a line, see `look_at_plane`; returns the largest so far."""
+    here, some, tissue, empty, as_large = _count(0), _count(0), _count(0), _count(0), _count(0)
+    for x in range(label.size):
+        value, one = values[_index(start + x)], np.int32(label[_index(x)])
+        has = (one != OUTSIDE) & (abs(value) <= _LARGEST)
+        of_tissue = has & (one != MASKED) & (one != FIRST_CLASS)
+        here = _count(here + has)
+        some = _count(some + (has & (value != 0)))
+        tissue = _count(tissue + of_tissue)
+        empty = _count(empty + (of_tissue & (value <= 0)))
+        as_large = _count(as_large + (has & (not value < largest)))
+    counts[0] += here
+    counts[1] += some
+    counts[2] += tissue
+    counts[3] += empty
+    if as_large:  # as in few lines
+        for x in range(label.size):
+            value = values[_index(start + x)]
+            if label[x] == OUTSIDE or not abs(value) <= _LARGEST or value < largest:
+                continue
+            counts[4] = counts[4] + 1 if value == largest else 1
+            largest = value
+    return largest
+
+
+@compiled
+def _add_line(
+    values: Floats,
+    bits: NDArray[np.uint32],
+    start: int,
+    labels: Labels,
+    factor: int,
+    n_x: int,
+    moments: Numbers,
+    histograms: NDArray[np.int64],
+) -> None:
+    """Add the values of a line to moments and histograms, see `look_at_plane`, those of one class after another."""
+    column = 0
+    while column < labels.size:
+        label, first = labels[column], column
+        while column < labels.size and labels[column] == label:
+            column += 1
+        if label < FIRST_CLASS:
+            continue
+        kind = np.int64(label) - FIRST_CLASS
+        n, total, squares = 0, moments[kind, 1], moments[kind, 2]
+        for x in range(start + first * factor, start + min(column * factor, n_x)):
+            value = values[_index(x)]
+            if abs(value) <= _LARGEST:
+                exact = np.float64(value)
+                n += 1
+                total += exact
+                squares += exact * exact
+                place = bits[_index(x)] >> np.uint32(SHIFT) if value > 0 else np.uint32(0)
+                histograms[kind, _index(place)] += 1
+        moments[kind, 0] += n
+        moments[kind, 1], moments[kind, 2] = total, squares
 
 
 @compiled
@@ -104,20 +160,26 @@ def contrasts_of_blocks(
             label = labels[top // factor, left // factor]
             if label < FIRST_CLASS:
                 continue
-            total, squares, alike = 0.0, 0.0, True
+            alike = True
+            for row in range(top // factor, (top + size - 1) // factor + 1):
+                for column in range(left // factor, (left + size - 1) // factor + 1):
+                    alike = alike and labels[row, column] == label
+            if not alike:
+                continue
+            total, squares = 0.0, 0.0
             shift = np.float64(values[top * n_x + left])
             for y in range(top, top + size):
                 for x in range(left, left + size):
-                    value = values[y * n_x + x]
-                    alike = alike and labels[y // factor, x // factor] == label and np.isfinite(value)
-                    away = np.float64(value) - shift
+                    away = np.float64(values[_index(y * n_x + x)]) - shift
                     total += away
                     squares += away * away
+            if not np.isfinite(squares):
+                continue
             count = size * size
             mean = total / count
             variance = (squares - count * mean * mean) / (count - 1)
             signal = mean + shift - floor
-            if alike and signal > 0:
+            if signal > 0:
                 found[n, 0], found[n, 1] = label - FIRST_CLASS, variance / (signal * signal)
                 n += 1
     return n
