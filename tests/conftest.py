@@ -18,7 +18,10 @@ import pytest
 import xarray as xr
 
 import xoctnorm  # noqa: F401  (registers the accessor)
+from xoctnorm.kernels import backend
 from xoctnorm.phantom import make_phantom
+
+backend._SMALL_PLANE = 0  # so that threads take the planes of tests, too
 
 collect_ignore = ["killing.py"]  # a program that a test runs
 

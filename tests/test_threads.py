@@ -3,10 +3,13 @@
 import multiprocessing
 import threading
 
+import numpy as np
 import pytest
+from conftest import assert_same_bits
 from threadpoolctl import threadpool_info
 
-from xoctnorm.kernels import drift
+from xoctnorm.kernels import backend, drift
+from xoctnorm.kernels.backend import side_by_side
 from xoctnorm.phantom import make_phantom
 from xoctnorm.threads import VARIABLES, in_threads, shared_threads
 
@@ -48,6 +51,19 @@ def test_threads_of_a_call_are_shared_and_end_with_it(two_threads):
         assert len(set.union(*of_all)) <= 2
         assert threading.active_count() > before
     assert threading.active_count() == before
+
+
+def test_small_planes_are_taken_one_after_the_other(two_threads, monkeypatch):
+    """To the same bits, which other threads do not change."""
+    monkeypatch.setattr(backend, "_SMALL_PLANE", 12 * 16)
+    here = threading.current_thread().name
+    assert set(side_by_side(names, range(20), np.empty(0), (12, 15))) == {here}
+    assert here not in set(side_by_side(names, range(20), np.empty(0), (12, 16)))
+    volume, results = make_phantom(n_sections=6, planes_per_section=6)["volume"], []
+    for small in (0, 2**30):
+        monkeypatch.setattr(backend, "_SMALL_PLANE", small)
+        results.append(volume.octnorm.normalize(drift="joint", flatten_depth=True, zprofile_sigma=2))
+    assert_same_bits(*results)
 
 
 def test_after_an_error_nothing_waits_and_others_go_on(two_threads):

@@ -103,9 +103,8 @@ def normalize_volume(
         unknown = namespace(planes).full(shape, np.nan, dtype=np.float32)
         return unknown, np.full(shape[0], np.nan, np.float32)
 
-    floors, caps = np.array(
-        list(side_by_side(lambda plane: plane_thresholds(plane, mask, percentile_max), planes, planes)), np.float32
-    ).T
+    found = side_by_side(lambda plane: plane_thresholds(plane, mask, percentile_max), planes, planes, planes.shape[1:])
+    floors, caps = np.array(list(found), np.float32).T
     spans = caps - floors
     divisor = np.fmax.reduce(spans)
     divisor = divisor if divisor > 0 else np.float32(1)
@@ -154,7 +153,7 @@ def get_agarose_mask(vol: ArrayLike, smoothing_sigma: float = 1.0) -> tuple[NDAr
         projection.add(planes[:, rows])
         return projection.mean()
 
-    means = np.concatenate(list(side_by_side(mean, parts_of(planes[0]), planes)))
+    means = np.concatenate(list(side_by_side(mean, parts_of(planes[0]), planes, planes.shape[1:])))
     mask, threshold = otsu_agarose_mask(means, smoothing_sigma)
     if np.isnan(threshold):
         raise_problems("get_agarose_mask", ["no pixel of the volume has a mean above 0, so there is no threshold"])
@@ -270,7 +269,10 @@ def apply_histogram_matching(
     counts = np.zeros((len(starts) - 1, n_bins), np.int64)
     there = uploading(planes, use_gpu)
     of_planes = side_by_side(
-        lambda plane: histogram(single(there(plane)), n_bins, tissue_threshold), planes, like=there(planes[:0])
+        lambda plane: histogram(single(there(plane)), n_bins, tissue_threshold),
+        planes,
+        there(planes[:0]),
+        planes.shape[1:],
     )
     for section, of_section in enumerate(by_section(of_planes, row)):
         counts[section] = to_host(sum(of_section))
@@ -327,7 +329,10 @@ def apply_zprofile_smoothing(
     means = np.full(len(planes), np.nan)
     if sigma > 0:
         of_planes = side_by_side(
-            lambda z: tissue_mean(single(planes[z]), tissue[z], min_tissue_voxels), range(len(planes)), planes
+            lambda z: tissue_mean(single(planes[z]), tissue[z], min_tissue_voxels),
+            range(len(planes)),
+            planes,
+            planes.shape[1:],
         )
         means[:] = list(of_planes)
     if np.count_nonzero(~np.isnan(means)) < 3:
@@ -386,7 +391,7 @@ def _by_steps(
         take(steps(z), changed, changed)
         out[z] = to_host(changed)
 
-    for _ in side_by_side(of_plane, range(len(planes)), like=there(planes[:0])):
+    for _ in side_by_side(of_plane, range(len(planes)), there(planes[:0]), planes.shape[1:]):
         pass
     return out
 
@@ -401,7 +406,7 @@ def _by_strips(
         for rows in parts_of(planes[z]):
             correct(z, rows, single(planes[z, rows]), out[z, rows])
 
-    for _ in side_by_side(of_plane, range(len(planes)), planes):
+    for _ in side_by_side(of_plane, range(len(planes)), planes, planes.shape[1:]):
         pass
     return out
 
@@ -411,7 +416,7 @@ def _section_metric(planes: NDArray[np.floating], percentile: float) -> float:
     samples = [spread(plane, number=z) for z, plane in enumerate(planes)]
     some = concatenated([planes[:0].reshape(-1), *samples]).astype(np.float32)
     for bracket in (bracket_of(some[some > 0], percentile / 100), Bracket()):
-        parts = side_by_side(partial(_positive, bracket=bracket), planes, planes)
+        parts = side_by_side(partial(_positive, bracket=bracket), planes, planes, planes.shape[1:])
         metric = section_percentile(list(parts), percentile)
         if metric is not None:
             break

@@ -110,7 +110,7 @@ def survey(
             shape, step = block.shape[1:], sampled_step(n_planes * block[0].size)
             of_strips = [StripSurvey(rows, shape, block.dtype, section_index) for rows in parts_of(block[0])]
         add = partial(StripSurvey.add_rows_of, block=block, first=first, start=start)
-        for _ in side_by_side(add, of_strips, like=block):
+        for _ in side_by_side(add, of_strips, block, block.shape[1:]):
             pass
         if sampled:
             samples += [spread(plane, step, number).copy() for number, plane in enumerate(block, first)]

@@ -93,10 +93,10 @@ class Planes:
         computes, its workers call the function. One pass is one read of the volume.
         """
         look = Look(function, self.transfers, self._axes(), any_dtype)
-        like = memory_of(self.data)
+        like, shape = memory_of(self.data), self.data.shape[-2:]
         there = [Alike(one, like) for one in beside]
         if self.data.chunks is None:
-            return side_by_side(look.at, chain.from_iterable(self._jobs_with_planes(there, only)), like)
+            return side_by_side(look.at, chain.from_iterable(self._jobs_with_planes(there, only)), like, shape)
         from xoctnorm.cluster import client_of, looked_at_by_workers
 
         cluster = client_of(self.data.data)
@@ -104,7 +104,8 @@ class Planes:
             jobs = (self._jobs(place, beside, only) for place in places(self.data))
             return looked_at_by_workers(cluster, look, self.data, jobs)
         # One run of planes after the other: the next is read into the memory of the one before.
-        return chain.from_iterable(side_by_side(look.at, jobs, like) for jobs in self._jobs_with_planes(there, only))
+        runs = self._jobs_with_planes(there, only)
+        return chain.from_iterable(side_by_side(look.at, jobs, like, shape) for jobs in runs)
 
     def folded(self, function: Callable[..., Result], state: Fold[Result, Left], *beside: OfPlanes) -> Iterator[Left]:
         """What a state leaves of the results of a function, see `each_plane`, that it takes plane after plane.
@@ -173,7 +174,7 @@ class Planes:
             through(self.transfers, plane, job.parameters, axes, planes[job.number])
             return plane
 
-        for plane in side_by_side(of_plane, chain.from_iterable(self._jobs_with_planes()), like):
+        for plane in side_by_side(of_plane, chain.from_iterable(self._jobs_with_planes()), like, planes.shape[1:]):
             if see is not None:
                 see(plane)
         return xr.Variable(self.data.dims, out)

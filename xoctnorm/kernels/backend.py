@@ -8,6 +8,7 @@ side by side.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from importlib import import_module
@@ -23,6 +24,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 NDIMAGE = {"numpy": "scipy.ndimage", "cupy": "cupyx.scipy.ndimage"}
+_SMALL_PLANE = 2**17  # pixels; on 256 x 256, two threads took up to twice as long as one
 _GENERIC = {  # where counterparts of compiled loops are, if not in `generic`
     "compiled_gaussian": "generic_regions",
     "compiled_images": "generic_regions",
@@ -60,9 +62,15 @@ def _module(name: str) -> Any:
     return import_module(f"xoctnorm.kernels.{name}")  # which takes long, where nothing is to be imported too
 
 
-def side_by_side(function: Callable[[Item], Result], items: Iterable[Item], like: Any) -> Iterator[Result]:
-    """Results of a function in the order of the items, which have to do with arrays like one that is given."""
-    return in_threads(function, items) if on_host(like) else map(function, items)
+def side_by_side(
+    function: Callable[[Item], Result], items: Iterable[Item], like: Any, shape: tuple[int, ...]
+) -> Iterator[Result]:
+    """Results of a function in the order of the items, which have to do with planes of a shape, in arrays like one.
+
+    Small planes are taken one after the other: threads would wait for each other longer than they work.
+    """
+    small = math.prod(shape) < _SMALL_PLANE
+    return in_threads(function, items) if on_host(like) and not small else map(function, items)
 
 
 def parts_of(plane: Any) -> Iterator[slice]:
