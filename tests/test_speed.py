@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
-from benchmarks import speed
+from benchmarks import parts, speed
 
 import xoctnorm
 from xoctnorm import normalization
@@ -45,6 +45,17 @@ def test_a_table_is_made():
     assert sum(row.endswith(" |") for row in rows) >= 7
     rows = speed.table(2**19, "float32", [1], 1)
     assert sum(row.startswith("| `") for row in rows) == len(speed.cases(speed.make_volume(2**19, "float32")))
+
+
+def test_loops_alone_are_timed():
+    rows = parts.tables(2**16, [1], 1)
+    names = [row.split(" | ")[0].strip("| `") for row in rows]
+    assert set(parts.FUNCTIONS) <= set(names)
+    for part in {part for _, of_function in parts.FUNCTIONS.values() for part in of_function}:
+        assert part in names
+    leaves, alone = (float(cell) for cell in rows[-1].strip("| ").split(" | ")[3:5])
+    assert leaves > 0
+    assert alone > 0
 
 
 class Counting:
