@@ -16,6 +16,7 @@ from xoctnorm.kernels import (
     compiled_quantiles,
     compiled_regions,
     compiled_steps,
+    compiled_survey,
     generic,
     generic_quality,
     generic_regions,
@@ -110,7 +111,8 @@ def test_values_are_moved_as_numpy_interpolates(values, knots, scale, tilt, seed
     )
     with np.errstate(invalid="ignore"):
         expected = generic.moved(values, knots, shift, tilt, -tilt)
-    np.testing.assert_array_equal(compiled_quantiles.moved(values, knots, shift, tilt, -tilt), expected)
+    for given_ in (values, values.astype(">f4")):
+        np.testing.assert_array_equal(compiled_quantiles.moved(given_, knots, shift, tilt, -tilt), expected)
 
 
 @anything
@@ -132,6 +134,16 @@ def test_sums_and_ranges(values, factor):
         np.testing.assert_array_equal(one, other)
 
 
+def test_means_from_sums():
+    count = np.random.default_rng(2).integers(0, 4, 500).astype(np.int32)
+    total = np.where(count > 0, np.random.default_rng(3).random(500), 0.0)
+    for kernels in (compiled_survey, generic):
+        mean = np.empty(500, np.float32)
+        kernels.divide(total, count, mean)
+        expected = np.divide(total, count, out=np.full(500, np.nan), where=count > 0).astype(np.float32)
+        np.testing.assert_array_equal(mean, expected)
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32, np.uint64])
 def test_words_of_a_digest(dtype):
     bits = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, 1000, dtype, endpoint=True)
@@ -140,14 +152,15 @@ def test_words_of_a_digest(dtype):
         assert compiled.sum_of_rows(bits, 40, start, 77) == generic.sum_of_rows(bits, 40, start, 77)
 
 
-@pytest.mark.parametrize("shape", [(9, 12), (10, 13), (4, 4), (1, 7)])
-def test_means_of_blocks(shape):
+@pytest.mark.parametrize("factor", [2, 3, 5])
+@pytest.mark.parametrize("shape", [(9, 12), (10, 13), (4, 4), (1, 7), (31, 300)])
+def test_means_of_blocks(shape, factor):
     plane = np.random.default_rng(1).random(shape).astype(np.float32)
     plane[0, :3] = 0
     plane[-1, 1:3] = np.nan
-    means = np.empty((2, -(-shape[0] // 3), -(-shape[1] // 3)), np.float32)
+    means = np.empty((2, -(-shape[0] // factor), -(-shape[1] // factor)), np.float32)
     for kernels, mean in zip((compiled_regions, generic_regions), means, strict=True):
-        kernels.block_means(plane.reshape(-1), shape[1], 3, mean)
+        kernels.block_means(plane.reshape(-1), shape[1], factor, mean)
     np.testing.assert_allclose(*means, rtol=1e-7)
 
 
@@ -176,7 +189,13 @@ def test_parts_and_blocks_of_masks(shape):
 
 
 @anything
-@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 5), st.sampled_from([4, 8]), st.integers(0, 2**32 - 1))
+@given(
+    st.integers(1, 40),
+    st.one_of(st.integers(1, 40), st.integers(120, 300)),
+    st.integers(1, 5),
+    st.sampled_from([4, 8]),
+    st.integers(0, 2**32 - 1),
+)
 def test_figures_of_a_plane(n_y, n_x, factor, size, seed):
     rng = np.random.default_rng(seed)
     plane = rng.gamma(2, 1, (n_y, n_x)).astype(np.float32)

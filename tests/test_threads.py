@@ -55,7 +55,7 @@ def test_threads_of_a_call_are_shared_and_end_with_it(two_threads):
 
 def test_small_planes_are_taken_one_after_the_other(two_threads, monkeypatch):
     """To the same bits, which other threads do not change."""
-    monkeypatch.setattr(backend, "_SMALL_PLANE", 12 * 16)
+    monkeypatch.setattr(backend, "_SMALL_PLANE", 12 * 15)
     here = threading.current_thread().name
     assert set(side_by_side(names, range(20), np.empty(0), (12, 15))) == {here}
     assert here not in set(side_by_side(names, range(20), np.empty(0), (12, 16)))

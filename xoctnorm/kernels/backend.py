@@ -24,7 +24,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 NDIMAGE = {"numpy": "scipy.ndimage", "cupy": "cupyx.scipy.ndimage"}
-_SMALL_PLANE = 2**17  # pixels; on 256 x 256, two threads took up to twice as long as one
+_SMALL_PLANE = 2**16  # pixels, up to which two threads take up to twice as long as one
 _GENERIC = {  # where counterparts of compiled loops are, if not in `generic`
     "compiled_gaussian": "generic_regions",
     "compiled_images": "generic_regions",
@@ -69,7 +69,7 @@ def side_by_side(
 
     Small planes are taken one after the other: threads would wait for each other longer than they work.
     """
-    small = math.prod(shape) < _SMALL_PLANE
+    small = math.prod(shape) <= _SMALL_PLANE
     return in_threads(function, items) if on_host(like) and not small else map(function, items)
 
 

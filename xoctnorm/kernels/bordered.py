@@ -1,7 +1,7 @@
 """Symmetric matrices with a band and a border, as of normal equations, and their factors.
 
 Unknowns that share equations with near ones alone come first, those that share them with all last. A factor by Cholesky
-then needs work in proportion to the number of the first, and no more memory than the matrix.
+then has zeros where the matrix has them.
 """
 
 from __future__ import annotations
@@ -92,6 +92,8 @@ class Factor:
         scale = 1 / np.sqrt(matrix.diagonal())
         band, border, corner = matrix.band, matrix.border, np.zeros_like(matrix.corner, order="F")
         loops.scale_parts(band, border, matrix.corner, scale, _RIDGE, corner)
+        if not len(band):  # then nothing of the matrix need be kept
+            band, border = band.copy(), border.copy()
         failed = not loops.factor_band(band)
         loops.divide_by_band(band, border)
         if len(border):

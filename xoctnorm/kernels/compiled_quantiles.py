@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from xoctnorm.kernels.compiled import Floats, _index, compiled, frozen
 from xoctnorm.kernels.prefetch import BLOCK, fetch
+from xoctnorm.kernels.strips import single
 
 Series = NDArray[np.float64]
 
@@ -28,7 +29,7 @@ def moved(
     lines[0, 1:], lines[1:, 1], lines[1:, 2] = (knots[0], shift[0]), knots, shift
     edges = np.concatenate([[-np.inf], knots, [np.nan]])  # no value lies beyond NaN, infinity neither
     out = np.empty(plane.shape, np.float32)
-    _move(frozen(plane), edges, lines, out.reshape(-1))
+    _move(frozen(single(plane)), edges, lines, out.reshape(-1))
     return out
 
 

@@ -146,6 +146,19 @@ class DriftModel:
         """Where there are observations, `(plane, slot)`."""
         return np.isfinite(self.sums.mean)
 
+    @cached_property
+    def _classes(self) -> Index:
+        """Classes of which there are observations."""
+        return np.unique(self.kind[self.known.any(axis=0)])
+
+    @cached_property
+    def _unseen(self) -> NDArray[np.bool_]:
+        """Equations of classes that are not seen, which would hold those so firmly that all else is rounded off."""
+        unseen = np.setdiff1d(np.arange(N_CLASSES), self._classes)
+        names = [f"mean {kind}" for kind in unseen]
+        names += [f"{name} {kind}" for kind in unseen if kind in TISSUES for name in ("profile", "attenuation")]
+        return np.isin(self._unknowns.priors.group, names)
+
     @property
     def n_slots(self) -> int:
         """Number of slots."""
@@ -169,10 +182,11 @@ class DriftModel:
     def _prior_weights(self, spreads: Spreads, tied: NDArray[np.bool_]) -> Series:
         """What brings the equations that hold beside what is observed to units of their standard deviations."""
         deviation = {"firm": _FIRM, "walk": _GAIN_WALK, "wide": 100.0, "loose": _LOOSE}
-        names = ("attenuation", "profile", "slope", "bump", "bend", "agarose")
-        deviation |= {name: getattr(spreads, name) for name in names}
-        priors = self._unknowns.priors
-        left_out = np.zeros(len(priors.group), bool)
+        deviation |= {name: getattr(spreads, name) for name in ("slope", "bump", "bend", "agarose")}
+        for kind in range(N_CLASSES):
+            deviation[f"mean {kind}"] = _FIRM
+            deviation[f"profile {kind}"], deviation[f"attenuation {kind}"] = spreads.profile, spreads.attenuation
+        priors, left_out = self._unknowns.priors, self._unseen.copy()
         left_out[-len(tied) :] = ~tied
         return priors.weights(deviation, left_out)
 
@@ -286,7 +300,8 @@ class DriftModel:
         )
         log_det += factor.log_det
         # Deviations of priors that are themselves estimated belong into the likelihood.
-        log_det += 2 * 2 * max(self.planes.n_depths - 3, 0) * float(np.log(spreads.attenuation))
+        n_tissues = int(np.isin(self._classes, TISSUES).sum())
+        log_det += 2 * n_tissues * max(self.planes.n_depths - 3, 0) * float(np.log(spreads.attenuation))
         log_det += 4 * n * float(np.log(spreads.slope * spreads.bump * spreads.bend))
         log_det += 2 * int(tied.sum()) * float(np.log(spreads.agarose))
         return _Reduced(u[equations.place], left, own, factor, misfit, misfit + log_det)

@@ -152,12 +152,12 @@ class Unknowns:
         for kind in TISSUES:
             pairs = at["profile"] + np.concatenate([kind * n_depths + depths, AGAROSE * n_depths + depths], axis=1)
             second = np.array([1.0, -2.0, 1.0, -1.0, 2.0, -1.0])
-            blocks.append(("attenuation", rows_of(width, pairs, np.tile(second, (len(pairs), 1)))))
+            blocks.append((f"attenuation {kind}", rows_of(width, pairs, np.tile(second, (len(pairs), 1)))))
         for kind in range(N_CLASSES):
             start = at["profile"] + kind * n_depths
             mean = rows_of(width, start + np.arange(n_depths)[None], np.full((1, n_depths), 1 / n_depths))
-            blocks.append(("firm", mean))
-            blocks.append(("profile", differences(width, start + 1, n_depths - 1, (-1.0, 3.0, -3.0, 1.0))))
+            blocks.append((f"mean {kind}", mean))
+            blocks.append((f"profile {kind}", differences(width, start + 1, n_depths - 1, (-1.0, 3.0, -3.0, 1.0))))
             blocks.append(("wide", differences(width, start, n_depths, (1.0,))))
         blocks += [(name, differences(width, at[name], 2 * n, (1.0,))) for name in ("slope", "bump", "bend")]
         blocks.append(("loose", differences(width, at["offset"], self._n_offsets * n, (1.0,))))
