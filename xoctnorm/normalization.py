@@ -10,14 +10,13 @@ every statistic and stays NaN.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from xoctnorm.arrays import by_steps, by_strips, checked, checked_mask, each
 from xoctnorm.checks import integer_problems, number_problems
 from xoctnorm.corrections import Background, HistogramMatch, OtsuMask, PercentileScale
 from xoctnorm.corrections.histogram import section_tables
@@ -25,13 +24,12 @@ from xoctnorm.corrections.scale import section_percentile
 from xoctnorm.corrections.zprofile import tissue_mean
 from xoctnorm.errors import OctnormWarning, raise_problems
 from xoctnorm.gpu import uploading, use_problems
-from xoctnorm.kernels.backend import alike, as_array, concatenated, namespace, on_host, parts_of, side_by_side, to_host
+from xoctnorm.kernels.backend import alike, concatenated, namespace, parts_of, to_host
 from xoctnorm.kernels.background import background_steps, multiply_where
 from xoctnorm.kernels.histograms import Mapping, bin_centers, histogram
 from xoctnorm.kernels.masks import MeanProjection, otsu_agarose_mask
 from xoctnorm.kernels.order_statistics import POSITIVE, Bracket, Counted, bracket_of, counted, plane_thresholds, spread
 from xoctnorm.kernels.smoothing import factors_to_median, profile_gains, smooth_where_present
-from xoctnorm.kernels.steps import Step, take
 from xoctnorm.kernels.strips import single
 from xoctnorm.sections import equal_division
 from xoctnorm.statistics import by_section
@@ -93,8 +91,8 @@ def normalize_volume(
     >>> thresholds
     array([1., 2.], dtype=float32)
     """
-    planes, problems = _checked(vol)
-    mask, mask_problems = _checked_mask("agarose_mask", agarose_mask, planes, planes.shape[1:])
+    planes, problems = checked(vol)
+    mask, mask_problems = checked_mask("agarose_mask", agarose_mask, planes, planes.shape[1:])
     problems += [*mask_problems, *Background(percentile_max=percentile_max).problems()]
     raise_problems("normalize_volume", problems)
     if not to_host(mask.any()):
@@ -103,12 +101,12 @@ def normalize_volume(
         unknown = namespace(planes).full(shape, np.nan, dtype=np.float32)
         return unknown, np.full(shape[0], np.nan, np.float32)
 
-    found = side_by_side(lambda plane: plane_thresholds(plane, mask, percentile_max), planes, planes, planes.shape[1:])
+    found = each(lambda plane: plane_thresholds(plane, mask, percentile_max), planes, planes)
     floors, caps = np.array(list(found), np.float32).T
     spans = caps - floors
     divisor = np.fmax.reduce(spans)
     divisor = divisor if divisor > 0 else np.float32(1)
-    return _by_steps(planes, lambda z: background_steps(floors[z], caps[z], divisor)), floors
+    return by_steps(planes, lambda z: background_steps(floors[z], caps[z], divisor)), floors
 
 
 def get_agarose_mask(vol: ArrayLike, smoothing_sigma: float = 1.0) -> tuple[NDArray[np.bool_], float]:
@@ -145,7 +143,7 @@ def get_agarose_mask(vol: ArrayLike, smoothing_sigma: float = 1.0) -> tuple[NDAr
     >>> int((~mask).sum())
     9
     """
-    planes, problems = _checked(vol)
+    planes, problems = checked(vol)
     raise_problems("get_agarose_mask", [*problems, *OtsuMask(smoothing_sigma).problems()])
 
     def mean(rows: slice) -> NDArray[np.floating]:
@@ -153,7 +151,7 @@ def get_agarose_mask(vol: ArrayLike, smoothing_sigma: float = 1.0) -> tuple[NDAr
         projection.add(planes[:, rows])
         return projection.mean()
 
-    means = np.concatenate(list(side_by_side(mean, parts_of(planes[0]), planes, planes.shape[1:])))
+    means = np.concatenate(list(each(mean, parts_of(planes[0]), planes)))
     mask, threshold = otsu_agarose_mask(means, smoothing_sigma)
     if np.isnan(threshold):
         raise_problems("get_agarose_mask", ["no pixel of the volume has a mean above 0, so there is no threshold"])
@@ -207,7 +205,7 @@ def compute_scale_factors(
     >>> compute_scale_factors(volume, 2, 0.0, 80, 0.5, 2.0)[0]
     array([1.5 , 1.5 , 1.5 , 0.75, 0.75, 0.75], dtype=float32)
     """
-    planes, problems = _checked(vol)
+    planes, problems = checked(vol)
     settings = PercentileScale(smooth_sigma, percentile, min_scale, max_scale)
     problems += [*settings.problems(), *_division_problems(n_serial_slices)]
     raise_problems("compute_scale_factors", problems)
@@ -260,7 +258,7 @@ def apply_histogram_matching(
     >>> bool(abs(matched[0] - matched[1]).mean() < 0.01)
     True
     """
-    planes, problems = _checked(vol)
+    planes, problems = checked(vol)
     settings = HistogramMatch(n_bins, tissue_threshold)
     problems += [*settings.problems(), *_division_problems(n_serial_slices), *use_problems(use_gpu)]
     raise_problems("apply_histogram_matching", problems)
@@ -268,17 +266,14 @@ def apply_histogram_matching(
     row = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
     counts = np.zeros((len(starts) - 1, n_bins), np.int64)
     there = uploading(planes, use_gpu)
-    of_planes = side_by_side(
-        lambda plane: histogram(single(there(plane)), n_bins, tissue_threshold),
-        planes,
-        there(planes[:0]),
-        planes.shape[1:],
+    of_planes = each(
+        lambda plane: histogram(single(there(plane)), n_bins, tissue_threshold), planes, planes, like=there(planes[:0])
     )
     for section, of_section in enumerate(by_section(of_planes, row)):
         counts[section] = to_host(sum(of_section))
     centers = bin_centers(n_bins, tissue_threshold)
     mapping = Mapping.of(section_tables(counts, centers), centers, tissue_threshold)
-    return _by_steps(planes, lambda z: mapping.steps(row[z]), there)
+    return by_steps(planes, lambda z: mapping.steps(row[z]), there)
 
 
 def apply_zprofile_smoothing(
@@ -318,8 +313,8 @@ def apply_zprofile_smoothing(
     >>> bool(smoothed.mean(axis=(1, 2)).std() < 0.1 * volume.mean(axis=(1, 2)).std())
     True
     """
-    planes, problems = _checked(vol)
-    tissue, mask_problems = _checked_mask("mask", mask, planes, planes.shape)
+    planes, problems = checked(vol)
+    tissue, mask_problems = checked_mask("mask", mask, planes, planes.shape)
     problems += [
         *mask_problems,
         *number_problems("sigma", sigma, -np.inf),
@@ -328,43 +323,14 @@ def apply_zprofile_smoothing(
     raise_problems("apply_zprofile_smoothing", problems)
     means = np.full(len(planes), np.nan)
     if sigma > 0:
-        of_planes = side_by_side(
-            lambda z: tissue_mean(single(planes[z]), tissue[z], min_tissue_voxels),
-            range(len(planes)),
-            planes,
-            planes.shape[1:],
+        of_planes = each(
+            lambda z: tissue_mean(single(planes[z]), tissue[z], min_tissue_voxels), range(len(planes)), planes
         )
         means[:] = list(of_planes)
     if np.count_nonzero(~np.isnan(means)) < 3:
         return planes.copy()
     gains = profile_gains(means, sigma)[1]
-    return _by_strips(planes, lambda z, rows, strip, out: multiply_where(strip, tissue[z, rows], gains[z], out))
-
-
-def _checked(vol: ArrayLike) -> tuple[NDArray[np.floating], list[str]]:
-    """The volume as an array, and what is wrong with it."""
-    array = as_array(vol)
-    problems = []
-    if array.ndim != 3:
-        problems.append(f"vol has shape {array.shape}: three axes (z, y, x) are needed")
-    elif array.size == 0:
-        problems.append(f"vol is empty: its shape is {array.shape}")
-    if array.dtype.kind not in "iuf":
-        problems.append(f"vol has dtype {array.dtype}: integers and floats are accepted")
-    return array, problems
-
-
-def _checked_mask(
-    name: str, mask: ArrayLike, planes: NDArray[np.floating], shape: tuple[int, ...]
-) -> tuple[NDArray[np.bool_], list[str]]:
-    """The mask as an array where the planes are, and what is wrong with it."""
-    array = alike(as_array(mask), planes)
-    problems = []
-    if array.dtype != bool:
-        problems.append(f"{name} has dtype {array.dtype}: bool is accepted; compare first, for instance mask > 0")
-    if array.shape != shape:
-        problems.append(f"{name} has shape {array.shape}: {shape} is needed")
-    return array, problems
+    return by_strips(planes, lambda z, rows, strip, out: multiply_where(strip, tissue[z, rows], gains[z], out))
 
 
 def _division_problems(n_serial_slices: int | None) -> list[str]:
@@ -376,47 +342,12 @@ def _starts(n_planes: int, n_serial_slices: int | None) -> list[int]:
     return equal_division(n_planes, n_planes if n_serial_slices is None else int(n_serial_slices))
 
 
-def _by_steps(
-    planes: NDArray[np.floating], steps: Callable[[int], list[Step]], there: Callable[[Any], Any] = lambda plane: plane
-) -> NDArray[np.float32]:
-    """The result of the steps of every plane; `there` brings a plane to where they are taken."""
-    out: NDArray[np.float32] = namespace(planes).empty(planes.shape, dtype=np.float32)
-
-    def of_plane(z: int) -> None:
-        plane = there(planes[z])
-        if on_host(plane) == on_host(out):
-            take(steps(z), plane, out[z])
-            return
-        changed = single(plane)
-        take(steps(z), changed, changed)
-        out[z] = to_host(changed)
-
-    for _ in side_by_side(of_plane, range(len(planes)), there(planes[:0]), planes.shape[1:]):
-        pass
-    return out
-
-
-def _by_strips(
-    planes: NDArray[np.floating], correct: Callable[[int, slice, NDArray[np.float32], NDArray[np.float32]], None]
-) -> NDArray[np.float32]:
-    """The result of `correct(z, rows, strip, out)`, which corrects some rows of a plane, in float32, into `out`."""
-    out: NDArray[np.float32] = namespace(planes).empty(planes.shape, dtype=np.float32)
-
-    def of_plane(z: int) -> None:
-        for rows in parts_of(planes[z]):
-            correct(z, rows, single(planes[z, rows]), out[z, rows])
-
-    for _ in side_by_side(of_plane, range(len(planes)), planes, planes.shape[1:]):
-        pass
-    return out
-
-
 def _section_metric(planes: NDArray[np.floating], percentile: float) -> float:
     """Percentile of the voxels above 0 of a section; 0, which means missing, with fewer than 500."""
     samples = [spread(plane, number=z) for z, plane in enumerate(planes)]
     some = concatenated([planes[:0].reshape(-1), *samples]).astype(np.float32)
     for bracket in (bracket_of(some[some > 0], percentile / 100), Bracket()):
-        parts = side_by_side(partial(_positive, bracket=bracket), planes, planes, planes.shape[1:])
+        parts = each(partial(_positive, bracket=bracket), planes, planes)
         metric = section_percentile(list(parts), percentile)
         if metric is not None:
             break

@@ -112,11 +112,8 @@ class Factor:
 
         first, last = np.split(self.scale * right, [len(self.band)])
         loops.divide_by_band(self.band, first[:, None])
-        if len(self.band):
-            last = last - first @ self.border
-        last = scipy.linalg.lapack.dpotrs(self.corner, last, lower=1)[0]
-        if len(self.band):
-            first = first - self.border @ last
+        last = scipy.linalg.lapack.dpotrs(self.corner, last - first @ self.border, lower=1)[0]
+        first -= self.border @ last
         loops.divide_by_transposed_band(self.band, first)
         solved: Series = self.scale * np.concatenate([first, last])
         return solved
